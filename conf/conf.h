@@ -1,0 +1,109 @@
+#ifndef CONF_H
+#define CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct err;
+
+/*
+ * What can be set. One row an option, in conf.c: name, type, place, default as text,
+ * bounds, help. The default goes through the same parser as a user's words, so a bad
+ * default cannot ship; help, the sample nightmill.ini and "no such option" all come
+ * from the table.
+ *
+ * Order, the later wins: table < /etc/nightmill.ini < DIR/nightmill.ini < --conf FILE <
+ * environment < --set.
+ */
+enum in_doubt { IN_DOUBT_AGAIN, IN_DOUBT_HOLD };
+enum stream_when { STREAM_AUTO, STREAM_ALWAYS, STREAM_NEVER };
+enum store_sync { SYNC_FULL, SYNC_OFF };
+
+/* Words in a row. Owned by the conf that holds it. */
+struct words {
+    char **word;
+    size_t count;
+};
+
+/* A rung of the ladder: what a tier's work is sent with. */
+struct tier {
+    char *name;
+    char *model;
+    char *effort;       /* "": not said to the API */
+    int64_t max_tokens; /* for jobs that say none; 0: jobs.max_tokens */
+    char *fallback;     /* another tier, where this one's model is refused; "" */
+};
+
+struct route {
+    char *name;
+    char *match;                  /* glob on the job's name; "": any */
+    struct words tags;            /* all of them must be there */
+    int64_t min_bytes, max_bytes; /* of the body; max 0: no bound */
+    char *tier;
+    char *model;
+};
+
+struct conf {
+    struct {
+        char *base_url, *key_file, *key_command, *version, *beta, *ca_file;
+        int64_t connect_ms, first_byte_ms, idle_ms;
+        int64_t max_answer, stream_above;
+        int stream;
+    } api;
+    struct {
+        int64_t in_flight, attempts, drain_ms, outage_ms, mass_failure;
+    } limits;
+    struct {
+        char *tier;
+        int64_t max_tokens;
+        int in_doubt;
+    } jobs;
+    struct {
+        struct words ignore;
+        int64_t settle_ms, max_bytes;
+    } intake;
+    struct {
+        char *dir;
+        int64_t patience_ms, reserve;
+        int sync;
+    } store;
+    struct {
+        char *dir;
+    } results;
+    struct tier *tiers;
+    size_t tiers_len;
+    struct route *routes;
+    size_t routes_len;
+};
+
+/* Every option at its default, the three default tiers included. */
+int conf_init(struct conf *c, struct err *e);
+void conf_free(struct conf *c);
+
+/* Set one option by its full name: "limits.in_flight", "tier.deep.model". */
+int conf_set(struct conf *c, const char *name, const char *value, struct err *e);
+
+/*
+ * Read an INI. With `guarded`, options that say where the key goes, what program runs
+ * or where things are written are taken only from a file that belongs to the user (or
+ * root) and that nobody else can write; otherwise they are an error. A file that is not
+ * there is an error unless `optional`.
+ */
+int conf_read(struct conf *c, const char *path, bool optional, bool guarded,
+              struct err *e);
+
+/* ANTHROPIC_BASE_URL. (The key is not configuration: see runner/key.h.) */
+int conf_environment(struct conf *c, struct err *e);
+
+/* What only the whole can say: tiers that are named exist, the URL may carry a key. */
+int conf_check(const struct conf *c, struct err *e);
+
+/* The sample INI: every option at its default, with its help. */
+void conf_print_sample(FILE *to);
+
+/* NULL if there is none of that name. */
+const struct tier *conf_tier(const struct conf *c, const char *name);
+
+#endif

@@ -1,0 +1,255 @@
+#ifndef STORE_H
+#define STORE_H
+
+#include "conf/catalog.h"
+#include "jobs/job.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+struct store;
+
+/*
+ * What survives a crash: sources, jobs, attempts, answers, and what the results files
+ * hold. The rules that it keeps:
+ *
+ *   - an attempt's row is on disk before its request leaves, so that after a crash
+ * every attempt that is still OUT may have been answered, and no other one is in doubt;
+ *   - answer, usage, cost and the job's move are one transaction;
+ *   - a job's row moves only from the state it is in.
+ *
+ * All changes are moves: a list of them is one transaction (store_apply). Moves are
+ * made by one thread and applied by one thread at a time; readers use the other
+ * connection and see what is committed. Moments are wall-clock milliseconds.
+ */
+enum { DIGEST_BYTES = 16, STORE_NAME_MAX = 1024 };
+
+enum attempt_state {
+    ATTEMPT_OUT,        /* may be on the wire */
+    ATTEMPT_ANSWERED,   /* ended, and its answer (or how it broke) is known */
+    ATTEMPT_IN_DOUBT,   /* left the house, never known to be answered: may be billed */
+    ATTEMPT_TAKEN_BACK, /* no byte of it left */
+};
+
+enum taken {
+    TAKEN_NEW,
+    TAKEN_KNOWN,
+    TAKEN_CHANGED,   /* a new revision, queued */
+    TAKEN_STAGED,    /* a new revision of a done job: waits for store_staged() */
+    TAKEN_DUPLICATE, /* the name is another's: an invalid row of its own */
+};
+
+enum move_kind {
+    MOVE_SOURCE,      /* a source is about to be read */
+    MOVE_TAKE_IN,     /* one job of it */
+    MOVE_SOURCE_END,  /* read to its end: jobs not seen in this scan are gone */
+    MOVE_SOURCE_GONE, /* no longer there */
+    MOVE_REVISE,      /* staged revisions become the jobs */
+    MOVE_UNSTAGE, /* staged revisions are dropped, their sources read again next time */
+    MOVE_LANE,    /* a waiting job belongs to another lane */
+    MOVE_UNROUTE, /* every waiting job is to be routed anew */
+    MOVE_ADMIT,
+    MOVE_SETTLE,
+    MOVE_COUNT,       /* an attempt is charged to a job after the fact */
+    MOVE_PARK_SOURCE, /* its waiting jobs are parked, at most `limit` of them */
+    MOVE_RETRY,
+    MOVE_CANCEL,
+    MOVE_ANSWERED_REQUEST, /* a request of another command was carried out */
+    MOVE_RESULTS,          /* results up to a sequence number are on disk */
+    MOVE_RESULT_FILE,      /* one results file's durable length */
+    MOVE_RUN_BEGIN,
+    MOVE_RUN_TOTALS,
+    MOVE_RUN_END,
+    MOVE_META,
+};
+
+/*
+ * One change. Zeroed and filled by its maker; strings are borrowed until the list is
+ * applied. Fields marked `out` are filled by store_apply().
+ */
+struct move {
+    enum move_kind kind;
+    struct move *next;
+    void *owner; /* the maker's, untouched */
+
+    int64_t job, source, attempt, run;
+    enum job_state from, to;
+    enum job_outcome outcome;
+    int64_t now, ready_at, ready_span;
+    int64_t count, limit, seq;
+    const char *name; /* job's or source's path; lane; key of meta */
+    const char *text; /* stamp, sentence, value of meta, why, reason */
+    const char *type; /* error type */
+
+    /* TAKE_IN */
+    struct {
+        const struct job_spec *spec; /* NULL: invalid, `text` says why */
+        const char *lane, *custom_id;
+        unsigned char digest[DIGEST_BYTES];
+        int64_t line, scan;
+        bool by_digest; /* the name is made of the digest: twins are jobs as well */
+        const char *other_name; /* for a duplicate: its own name */
+        enum taken taken;       /* out */
+    } in;
+
+    /* ADMIT, SETTLE */
+    struct {
+        const char *lane, *tier, *model, *request_id;
+        enum attempt_state state;
+        int verdict;
+        long status;
+        bool has_usage;
+        struct usage usage;
+        picodollars cost, worst;
+        const char *message; /* the answer to keep; NULL: none */
+        size_t message_len;
+        int attempts, silent; /* the job's counts from now on */
+    } at;
+    bool gone;       /* SOURCE_END: nothing missing may be called gone if false */
+    int64_t changed; /* out: rows */
+    int64_t inode, length;
+};
+
+struct moves {
+    struct move *first, **last;
+    size_t count;
+};
+
+void moves_init(struct moves *m);
+struct move *moves_add(struct moves *m, enum move_kind kind); /* NULL: no memory */
+void moves_free(struct moves *m); /* the moves, not what they borrow */
+
+enum store_use {
+    STORE_RUN, /* read and write: the holder of the queue's lock */
+    STORE_ASK, /* read, and leave requests for the runner */
+};
+
+/* Opens DIR/queue.db (made if it is not there and `use` is STORE_RUN). */
+struct store *store_open(const char *dir, enum store_use use, bool sync, struct err *e);
+void store_close(struct store *st); /* NULL is fine */
+
+/* One transaction: all of it, or nothing and -1. Any thread, one at a time. With
+ * `*full` the disk had no room. */
+int store_apply(struct store *st, struct moves *m, bool *full, struct err *e);
+
+/* Close a run's work: everything back into the one file. */
+void store_checkpoint(struct store *st);
+
+/* --- reading; all of these belong to the thread that opened the store --- */
+
+struct store_source {
+    int64_t id;
+    const char *path, *stamp, *refs, *parked; /* lent for the call */
+    bool bulk, whole, gone;
+};
+
+/* 1 found, 0 not, -1 error. */
+int store_source(struct store *st, const char *path, struct store_source *ret,
+                 struct err *e);
+typedef int store_source_fn(void *arg, const struct store_source *s);
+int store_each_source(struct store *st, store_source_fn *fn, void *arg, struct err *e);
+
+/* A job as the ready window and the results want it. Strings are lent for the call. */
+struct store_job {
+    int64_t id, source, revision, line, priority, max_tokens, bytes, ready_at, seq;
+    int64_t finished_at, first_started, sendings;
+    picodollars cost; /* of all its attempts so far */
+    int64_t rests;    /* how often it came to rest: above 1, it has an earlier result */
+    enum job_state state;
+    enum job_outcome outcome;
+    unsigned asks;
+    int attempts, silent;
+    bool gone, bulk;
+    const char *name, *custom_id, *lane, *tier, *model, *effort, *tags, *says, *type;
+    const char *path; /* of its source */
+    const char *body; /* store_ready() alone */
+    size_t body_len;
+};
+
+typedef int store_job_fn(void *arg, const struct store_job *j); /* not 0: stop */
+
+/* Waiting jobs of a lane, best first; `lane` NULL: those not routed yet. Rows for which
+ * `skip` says true are passed over without reading their body. */
+typedef bool store_skip_fn(void *arg, int64_t id);
+int store_ready(struct store *st, const char *lane, size_t limit, store_skip_fn *skip,
+                store_job_fn *fn, void *arg, struct err *e);
+
+/* Jobs whose rest is over at `now`; `*next` is when the next one's is (0: none). */
+int store_rested(struct store *st, int64_t now, size_t limit, store_skip_fn *skip,
+                 store_job_fn *fn, void *arg, int64_t *next, struct err *e);
+
+/* Lanes that have waiting jobs. */
+typedef int store_name_fn(void *arg, const char *name);
+int store_lanes(struct store *st, store_name_fn *fn, void *arg, struct err *e);
+
+/* Attempts that a dead run left out. */
+struct store_attempt {
+    int64_t id, job, revision, no, run, started_at, ended_at;
+    enum attempt_state state;
+    int verdict;
+    long status;
+    const char *lane, *tier, *model, *why, *request_id, *says;
+    bool has_usage;
+    struct usage usage;
+    picodollars cost, worst;
+};
+typedef int store_attempt_fn(void *arg, const struct store_attempt *a,
+                             const struct store_job *j);
+int store_each_out(struct store *st, store_attempt_fn *fn, void *arg, struct err *e);
+
+/* Finished and parked jobs in the order they came to rest, from behind `seq`; with
+ * `source` not 0 only its. The last attempt and the kept answer come with each. */
+struct store_result {
+    struct store_job job;
+    struct store_attempt last; /* id 0: never sent */
+    const char *message;       /* NULL: none */
+    size_t message_len;
+};
+typedef int store_result_fn(void *arg, const struct store_result *r);
+int store_each_result(struct store *st, int64_t seq, int64_t source,
+                      store_result_fn *fn, void *arg, struct err *e);
+
+/* The results files that are known: */
+struct store_file {
+    int64_t source, inode, length;
+};
+int store_file(struct store *st, int64_t source, struct store_file *ret, struct err *e);
+
+struct store_totals {
+    int64_t jobs[JOB_STATE_COUNT], gone, invalid, known;
+    int64_t doubt;
+    picodollars spent, doubt_low, doubt_high;
+    int64_t tokens_in, tokens_out, next_attempt, next_run, next_source, results_seq;
+    int64_t staged; /* done jobs whose new revision waits for consent */
+};
+int store_totals(struct store *st, struct store_totals *ret, struct err *e);
+
+/* Open requests of other commands, oldest first. */
+struct store_request {
+    int64_t id;
+    const char *verb, *job; /* job NULL: all it can mean */
+};
+typedef int store_request_fn(void *arg, const struct store_request *r);
+int store_each_request(struct store *st, store_request_fn *fn, void *arg,
+                       struct err *e);
+int store_ask(struct store *st, const char *verb, const char *job, int64_t now,
+              struct err *e);
+
+/* 1 and the job (lent until the next call), 0, -1. */
+int store_find(struct store *st, const char *name, struct store_job *ret,
+               struct err *e);
+typedef int store_line_fn(void *arg, const struct store_job *j);
+/* Jobs in a state, newest at rest first. */
+int store_each_in(struct store *st, enum job_state state, size_t limit,
+                  store_line_fn *fn, void *arg, struct err *e);
+
+/* Copied into `buf`; "" if never set. */
+int store_meta(struct store *st, const char *key, char *buf, size_t size,
+               struct err *e);
+
+/* Clip stored moments to their spans: clocks jump. Once, at a run's start. */
+int store_clip(struct store *st, int64_t now, struct err *e);
+
+#endif

@@ -1,0 +1,1417 @@
+/*
+ * The store on SQLite: one file, WAL, synced at every commit. Two connections: the
+ * writer's, used by whoever applies moves, and the reader's, used by the thread that
+ * opened the store. Every statement is in one of the tables below.
+ */
+#include "jobs/store.h"
+
+#include "runner/effect.h"
+#include "runner/err.h"
+
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/*
+ * A change of the schema is one more string here, never an edit of an old one: a store
+ * of version n gets migrations n, n+1, ... when it is opened for a run.
+ */
+static const char *const migrations[] = {
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
+    "CREATE TABLE source (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE,"
+    " bulk INT NOT NULL, whole INT NOT NULL DEFAULT 0, gone INT NOT NULL DEFAULT 0,"
+    " stamp TEXT NOT NULL DEFAULT '', refs TEXT NOT NULL DEFAULT '', parked TEXT);"
+    "CREATE TABLE job (id INTEGER PRIMARY KEY, state INT NOT NULL, outcome INT NOT NULL"
+    " DEFAULT 0, gone INT NOT NULL DEFAULT 0, source INT NOT NULL, revision INT NOT "
+    "NULL"
+    " DEFAULT 1, line INT NOT NULL, scan INT NOT NULL, priority INT NOT NULL DEFAULT 0,"
+    " lane TEXT, ready_at INT NOT NULL DEFAULT 0, ready_span INT NOT NULL DEFAULT 0,"
+    " attempts INT NOT NULL DEFAULT 0, silent INT NOT NULL DEFAULT 0,"
+    " asks INT NOT NULL DEFAULT 0, max_tokens INT NOT NULL DEFAULT 0,"
+    " bytes INT NOT NULL DEFAULT 0, last_attempt INT NOT NULL DEFAULT 0,"
+    " sendings INT NOT NULL DEFAULT 0, cost INT NOT NULL DEFAULT 0,"
+    " first_started INT NOT NULL DEFAULT 0, finished INT NOT NULL DEFAULT 0,"
+    " seq INT NOT NULL DEFAULT 0, rests INT NOT NULL DEFAULT 0, name TEXT NOT NULL "
+    "UNIQUE, custom_id TEXT,"
+    " digest BLOB NOT NULL, tier TEXT, model TEXT, effort TEXT, tags TEXT, says TEXT,"
+    " type TEXT);"
+    "CREATE INDEX job_ready ON job (lane, priority DESC, id)"
+    " WHERE state = 0 AND gone = 0 AND ready_at = 0;"
+    "CREATE INDEX job_rest ON job (ready_at) WHERE state = 0 AND ready_at > 0;"
+    "CREATE INDEX job_source ON job (source);"
+    "CREATE INDEX job_seq ON job (seq) WHERE seq > 0;"
+    "CREATE TABLE body (job INTEGER PRIMARY KEY, members BLOB NOT NULL);"
+    "CREATE TABLE answer (job INTEGER PRIMARY KEY, message BLOB NOT NULL);"
+    "CREATE TABLE staged (job INTEGER PRIMARY KEY, source INT, line INT, priority INT,"
+    " asks INT, max_tokens INT, bytes INT, lane TEXT, digest BLOB, tier TEXT, model "
+    "TEXT,"
+    " effort TEXT, tags TEXT, says TEXT, members BLOB);"
+    "CREATE TABLE attempt (id INTEGER PRIMARY KEY, job INT NOT NULL, revision INT NOT"
+    " NULL, no INT NOT NULL, run INT NOT NULL, state INT NOT NULL, started INT NOT "
+    "NULL,"
+    " ended INT, verdict INT, status INT, lane TEXT, tier TEXT, model TEXT, why TEXT,"
+    " request_id TEXT, says TEXT, tokens_in INT, tokens_out INT, cache_read INT,"
+    " write_5m INT, write_1h INT, cost INT NOT NULL DEFAULT 0, worst INT NOT NULL);"
+    "CREATE INDEX attempt_doubt ON attempt (id) WHERE state = 2;"
+    "CREATE TABLE run (id INTEGER PRIMARY KEY, started INT NOT NULL, ended INT,"
+    " first_attempt INT NOT NULL, reason TEXT, spent INT NOT NULL DEFAULT 0,"
+    " tokens_in INT NOT NULL DEFAULT 0, tokens_out INT NOT NULL DEFAULT 0);"
+    "CREATE TABLE result_file (source INTEGER PRIMARY KEY, inode INT NOT NULL DEFAULT "
+    "0,"
+    " length INT NOT NULL DEFAULT 0);"
+    "CREATE TABLE request (id INTEGER PRIMARY KEY, verb TEXT NOT NULL, job TEXT, at "
+    "INT);",
+};
+enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
+
+#define JOB_COLUMNS                                                                    \
+    "j.id, j.source, j.revision, j.line, j.priority, j.max_tokens, j.bytes, "          \
+    "j.ready_at,"                                                                      \
+    " j.seq, j.finished, j.state, j.outcome, j.asks, j.attempts, j.silent, j.gone,"    \
+    " j.name, j.custom_id, j.lane, j.tier, j.model, j.effort, j.tags, j.says, j.type," \
+    " s.path, s.bulk, j.rests, j.first_started, j.sendings, j.cost"
+#define JOB_FROM " FROM job j JOIN source s ON s.id = j.source"
+enum { JOB_COLUMN_COUNT = 31 };
+
+#define ATTEMPT_COLUMNS                                                             \
+    "a.id, a.job, a.revision, a.no, a.run, a.started, a.ended, a.state, a.verdict," \
+    " a.status, a.lane, a.tier, a.model, a.why, a.request_id, a.says, a.tokens_in," \
+    " a.tokens_out, a.cache_read, a.write_5m, a.write_1h, a.cost, a.worst"
+enum { ATTEMPT_COLUMN_COUNT = 23 };
+
+/* What the writer runs. */
+#define WRITES(X)                                                                      \
+    X(BEGIN, "BEGIN IMMEDIATE")                                                        \
+    X(COMMIT, "COMMIT")                                                                \
+    X(ROLLBACK, "ROLLBACK")                                                            \
+    X(SOURCE,                                                                          \
+      "INSERT INTO source (id, path, bulk) VALUES (?1, ?2, ?3) ON CONFLICT (path)"     \
+      " DO UPDATE SET whole = 0, gone = 0, stamp = ''")                                \
+    X(SOURCE_END, "UPDATE source SET whole = 1, gone = 0, stamp = ?2, refs = ?3"       \
+                  " WHERE id = ?1")                                                    \
+    X(JOBS_GONE,                                                                       \
+      "UPDATE job SET gone = 1 WHERE source = ?1 AND scan <> ?2 AND gone = 0")         \
+    X(SOURCE_GONE, "UPDATE source SET gone = 1, whole = 0, stamp = '' WHERE id = ?1")  \
+    X(NEW_JOB,                                                                         \
+      "INSERT INTO job (state, outcome, source, line, scan, priority, lane,"           \
+      " asks, max_tokens, bytes, name, custom_id, digest, tier, model, effort,"        \
+      " tags, says, seq, finished, rests) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9," \
+      " ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?19 > 0)"               \
+      " ON CONFLICT (name) DO NOTHING")                                                \
+    X(KNOWN_JOB, "SELECT j.id, j.state, j.digest, j.source, j.scan, s.gone, j.seq"     \
+                 " FROM job j JOIN source s ON s.id = j.source WHERE j.name = ?1")     \
+    X(SEEN_JOB, "UPDATE job SET scan = ?2, gone = 0, source = ?3, line = ?4"           \
+                " WHERE id = ?1")                                                      \
+    X(CHANGE_JOB,                                                                      \
+      "UPDATE job SET state = ?2, outcome = ?3, gone = 0, source = ?4,"                \
+      " line = ?5, scan = ?6, priority = ?7, lane = ?8, asks = ?9,"                    \
+      " max_tokens = ?10, bytes = ?11, digest = ?12, tier = ?13,"                      \
+      " model = ?14, effort = ?15, tags = ?16, says = ?17, seq ="                      \
+      " CASE WHEN ?18 > 0 THEN ?18 ELSE seq END, rests = rests + (?18 > 0), finished " \
+      "= ?19, type ="                                                                  \
+      " NULL, revision = revision + 1, ready_at = 0, attempts = 0, silent ="           \
+      " 0, last_attempt = 0 WHERE id = ?1")                                            \
+    X(PUT_BODY, "REPLACE INTO body (job, members) VALUES (?1, ?2)")                    \
+    X(DROP_BODY, "DELETE FROM body WHERE job = ?1")                                    \
+    X(STAGE,                                                                           \
+      "REPLACE INTO staged (job, source, line, priority, asks, max_tokens, bytes,"     \
+      " lane, digest, tier, model, effort, tags, says, members) VALUES (?1, ?2,"       \
+      " ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)")                    \
+    X(UNSTAGE_ONE, "DELETE FROM staged WHERE job = ?1")                                \
+    X(STAGED, "SELECT t.job, t.source, t.line, t.priority, t.asks, t.max_tokens,"      \
+              " t.bytes, t.lane, t.digest, t.tier, t.model, t.effort, t.tags, t.says," \
+              " t.members, j.scan FROM staged t JOIN job j ON j.id = t.job"            \
+              " WHERE j.state <> 1 LIMIT ?1")                                          \
+    X(UNSTAGE_SOURCES, "UPDATE source SET stamp = '', whole = 0 WHERE id IN"           \
+                       " (SELECT source FROM staged)")                                 \
+    X(UNSTAGE_ALL, "DELETE FROM staged")                                               \
+    X(SET_LANE, "UPDATE job SET lane = ?2 WHERE id = ?1 AND state = 0")                \
+    X(UNROUTE, "UPDATE job SET lane = NULL WHERE state = 0 AND lane IS NOT NULL")      \
+    X(ADMIT,                                                                           \
+      "UPDATE job SET state = 1, ready_at = 0, lane = ?3, last_attempt = ?4,"          \
+      " sendings = sendings + 1, first_started = CASE first_started WHEN 0 THEN"       \
+      " ?5 ELSE first_started END WHERE id = ?1 AND state = 0 AND revision = ?2")      \
+    X(NEW_ATTEMPT,                                                                     \
+      "INSERT INTO attempt (id, job, revision, no, run, state, started,"               \
+      " lane, tier, model, why, worst) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6,"             \
+      " ?7, ?8, ?9, ?10, ?11)")                                                        \
+    X(END_ATTEMPT, "UPDATE attempt SET state = ?2, ended = ?3, verdict = ?4, status =" \
+                   " ?5, request_id = ?6, says = ?7, tokens_in = ?8, tokens_out = ?9," \
+                   " cache_read = ?10, write_5m = ?11, write_1h = ?12, cost = ?13"     \
+                   " WHERE id = ?1 AND state = 0")                                     \
+    X(SETTLE,                                                                          \
+      "UPDATE job SET state = ?2, outcome = ?3, ready_at = ?4, ready_span = ?5,"       \
+      " attempts = ?6, silent = ?7, finished = ?8, says = ?9, type = ?10,"             \
+      " cost = cost + ?11, sendings = sendings - ?12, seq ="                           \
+      " CASE WHEN ?13 > 0 THEN ?13 ELSE seq END, rests = rests + (?13 > 0) WHERE id "  \
+      "= ?1 AND state = 1")                                                            \
+    X(CHARGE, "UPDATE job SET attempts = attempts + ?2, silent = silent + ?3"          \
+              " WHERE id = ?1 AND state = 0 AND revision = ?4")                        \
+    X(GIVE_UP, "UPDATE job SET state = ?2, outcome = ?3, finished = ?4, says = ?5,"    \
+               " seq = ?6, rests = rests + 1 WHERE id = ?1 AND state = 0")             \
+    X(PUT_ANSWER, "REPLACE INTO answer (job, message) VALUES (?1, ?2)")                \
+    X(DROP_ANSWER, "DELETE FROM answer WHERE job = ?1")                                \
+    X(PARK_SOURCE, "UPDATE source SET parked = ?2 WHERE id = ?1")                      \
+    X(PARK_JOBS, "UPDATE job SET state = 4, outcome = ?2, says = ?3, finished = ?4"    \
+                 " WHERE id IN (SELECT id FROM job WHERE source = ?1 AND state = 0"    \
+                 " LIMIT ?5)")                                                         \
+    X(UNPARK,                                                                          \
+      "UPDATE source SET parked = NULL WHERE parked IS NOT NULL AND id IN"             \
+      " (SELECT source FROM job WHERE ?1 IS NULL OR name = ?1 OR name GLOB ?1)")       \
+    X(RETRY,                                                                           \
+      "UPDATE job SET state = 0, outcome = 0, ready_at = 0, attempts = 0,"             \
+      " silent = 0, says = NULL, type = NULL WHERE state IN (3, 4) AND gone = 0"       \
+      " AND outcome <> ?2 AND (?1 IS NULL OR name = ?1 OR name GLOB ?1)")              \
+    X(CANCELABLE, "SELECT id FROM job WHERE state IN (0, 4) AND"                       \
+                  " (name = ?1 OR name GLOB ?1)")                                      \
+    X(CANCEL, "UPDATE job SET state = 3, outcome = ?2, finished = ?3, seq = ?4, "      \
+              "rests = rests + 1, says ="                                              \
+              " 'canceled on request' WHERE id = ?1")                                  \
+    X(DROP_REQUEST, "DELETE FROM request WHERE id = ?1")                               \
+    X(RESULT_FILE, "REPLACE INTO result_file (source, inode, length) VALUES (?1, ?2,"  \
+                   " ?3)")                                                             \
+    X(RUN_BEGIN, "INSERT INTO run (id, started, first_attempt) VALUES (?1, ?2, ?3)")   \
+    X(RUN_TOTALS, "UPDATE run SET spent = spent + ?2, tokens_in = tokens_in + ?3,"     \
+                  " tokens_out = tokens_out + ?4 WHERE id = ?1")                       \
+    X(RUN_END, "UPDATE run SET ended = ?1, reason = ?2 WHERE ended IS NULL")           \
+    X(META, "REPLACE INTO meta (key, value) VALUES (?1, ?2)")                          \
+    X(MAX_SEQ, "SELECT COALESCE(MAX(seq), 0) FROM job WHERE seq > 0")                  \
+    X(CLIP, "UPDATE job SET ready_at = ?1 + ready_span WHERE state = 0 AND"            \
+            " ready_at > ?1 + ready_span")
+
+/* What the reader runs. */
+#define READS(X)                                                                       \
+    X(SOURCE_OF, "SELECT id, path, stamp, refs, parked, bulk, whole, gone FROM source" \
+                 " WHERE path = ?1")                                                   \
+    X(SOURCES, "SELECT id, path, stamp, refs, parked, bulk, whole, gone FROM source")  \
+    X(READY, "SELECT " JOB_COLUMNS JOB_FROM " WHERE j.lane IS ?1 AND j.state = 0 AND"  \
+             " j.gone = 0 AND j.ready_at = 0 AND s.parked IS NULL"                     \
+             " ORDER BY j.priority DESC, j.id")                                        \
+    X(RESTED,                                                                          \
+      "SELECT " JOB_COLUMNS JOB_FROM " WHERE j.state = 0 AND j.ready_at > 0 AND"       \
+      " j.ready_at <= ?1 AND j.gone = 0 AND s.parked IS NULL"                          \
+      " ORDER BY j.ready_at")                                                          \
+    X(NEXT_REST, "SELECT MIN(ready_at) FROM job WHERE state = 0 AND ready_at > ?1")    \
+    X(BODY, "SELECT members FROM body WHERE job = ?1")                                 \
+    X(LANES, "SELECT DISTINCT lane FROM job WHERE state = 0 AND gone = 0 AND lane IS"  \
+             " NOT NULL")                                                              \
+    X(OUT, "SELECT " ATTEMPT_COLUMNS ", " JOB_COLUMNS " FROM attempt a"                \
+           " JOIN job j ON j.id = a.job JOIN source s ON s.id = j.source"              \
+           " WHERE a.id >= (SELECT MIN(first_attempt) FROM run WHERE ended IS NULL)"   \
+           " AND a.state = 0")                                                         \
+    X(RESULTS, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS ", w.message" JOB_FROM       \
+               " LEFT JOIN attempt a ON a.id = j.last_attempt"                         \
+               " LEFT JOIN answer w ON w.job = j.id WHERE j.seq > ?1 AND (?2 = 0 OR"   \
+               " j.source = ?2) AND j.state >= 2 ORDER BY j.seq")                      \
+    X(FILE, "SELECT source, inode, length FROM result_file WHERE source = ?1")         \
+    X(STATES, "SELECT state, gone, outcome = ?1, COUNT(*) FROM job GROUP BY 1, 2, 3")  \
+    X(DOUBT, "SELECT COUNT(*), COALESCE(SUM(cost), 0), COALESCE(SUM(worst), 0)"        \
+             " FROM attempt WHERE state = 2")                                          \
+    X(SPENT, "SELECT COALESCE(SUM(spent), 0), COALESCE(SUM(tokens_in), 0),"            \
+             " COALESCE(SUM(tokens_out), 0) FROM run")                                 \
+    X(NEXT_IDS, "SELECT (SELECT COALESCE(MAX(id), 0) + 1 FROM attempt),"               \
+                " (SELECT COALESCE(MAX(id), 0) + 1 FROM run),"                         \
+                " (SELECT COALESCE(MAX(id), 0) + 1 FROM source)")                      \
+    X(STAGED_COUNT, "SELECT COUNT(*) FROM staged t JOIN job j ON j.id = t.job WHERE"   \
+                    " j.state = 2")                                                    \
+    X(REQUESTS, "SELECT id, verb, job FROM request ORDER BY id")                       \
+    X(ASK, "INSERT INTO request (verb, job, at) VALUES (?1, ?2, ?3)")                  \
+    X(FIND, "SELECT " JOB_COLUMNS JOB_FROM " WHERE j.name = ?1")                       \
+    X(IN_STATE, "SELECT " JOB_COLUMNS JOB_FROM " WHERE j.state = ?1 AND j.gone = 0"    \
+                " ORDER BY j.finished DESC LIMIT ?2")                                  \
+    X(GET_META, "SELECT value FROM meta WHERE key = ?1")
+
+enum {
+#define X(name, sql) W_##name,
+    WRITES(X) W_COUNT
+#undef X
+};
+enum {
+#define X(name, sql) R_##name,
+    READS(X) R_COUNT
+#undef X
+};
+
+static const char *const write_sql[] = {
+#define X(name, sql) [W_##name] = sql,
+    WRITES(X)
+#undef X
+};
+static const char *const read_sql[] = {
+#define X(name, sql) [R_##name] = sql,
+    READS(X)
+#undef X
+};
+
+enum { LENT_MAX = 12, TWINS = 1024 };
+
+/* How often a digest without a name of its own came in a scan. A cache: a slot that
+ * another digest takes over costs a search, not a wrong name. */
+struct twin {
+    unsigned char digest[DIGEST_BYTES];
+    int64_t scan;
+    int count;
+};
+
+struct store {
+    sqlite3 *writer, *reader;
+    sqlite3_stmt *w[W_COUNT], *r[R_COUNT];
+    int64_t next_seq;
+    struct twin twins[TWINS];
+    char *lent[LENT_MAX]; /* what store_source() and store_find() gave last */
+    char path[4096];
+};
+
+static int refused(sqlite3 *db, const char *doing, struct err *e)
+{
+    return err_set(e, ERR_STORE, "%s: %s", doing, sqlite3_errmsg(db));
+}
+
+/* --- binding, by position --- */
+
+static void bind_text(sqlite3_stmt *q, int at, const char *s)
+{
+    if (s)
+        sqlite3_bind_text(q, at, s, -1, SQLITE_STATIC);
+    else
+        sqlite3_bind_null(q, at);
+}
+
+static const char *text_at(sqlite3_stmt *q, int col)
+{
+    return (const char *)sqlite3_column_text(q, col);
+}
+
+/* --- opening --- */
+
+static int prepare(sqlite3 *db, sqlite3_stmt **to, const char *const *sql, size_t n,
+                   struct err *e)
+{
+    for (size_t i = 0; i < n; i++)
+        if (sqlite3_prepare_v3(db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &to[i],
+                               NULL) != SQLITE_OK)
+            return refused(db, "the store cannot be read", e);
+    return 0;
+}
+
+static int version_of(sqlite3 *db)
+{
+    sqlite3_stmt *q = NULL;
+    int version = -1;
+    if (sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &q, NULL) == SQLITE_OK &&
+        sqlite3_step(q) == SQLITE_ROW)
+        version = sqlite3_column_int(q, 0);
+    sqlite3_finalize(q);
+    return version;
+}
+
+static int migrate(sqlite3 *db, struct err *e)
+{
+    int version = version_of(db);
+    if (version < 0)
+        return refused(db, "the store cannot be read", e);
+    if (version > SCHEMA_VERSION)
+        return err_set(
+            e, ERR_STORE,
+            "the store is of a newer nightmill (version %d, this one knows %d)",
+            version, SCHEMA_VERSION);
+    for (; version < SCHEMA_VERSION; version++) {
+        char done[64];
+        snprintf(done, sizeof done, "PRAGMA user_version = %d", version + 1);
+        if (sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK ||
+            sqlite3_exec(db, migrations[version], NULL, NULL, NULL) != SQLITE_OK ||
+            sqlite3_exec(db, done, NULL, NULL, NULL) != SQLITE_OK ||
+            sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK) {
+            refused(db, "the store cannot be set up", e);
+            sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int connect_to(const char *path, int flags, const char *pragmas, sqlite3 **ret,
+                      struct err *e)
+{
+    if (sqlite3_open_v2(path, ret, flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
+        return refused(*ret, path, e);
+    sqlite3_busy_timeout(*ret, 10000);
+    if (sqlite3_exec(*ret, pragmas, NULL, NULL, NULL) != SQLITE_OK)
+        return refused(*ret, path, e);
+    return 0;
+}
+
+static int open_writer(struct store *st, bool sync, struct err *e)
+{
+    char pragmas[200];
+    snprintf(pragmas, sizeof pragmas,
+             "PRAGMA journal_mode = WAL; PRAGMA synchronous = %s;"
+             " PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY",
+             sync ? "FULL" : "OFF");
+    if (connect_to(st->path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, pragmas,
+                   &st->writer, e) < 0 ||
+        migrate(st->writer, e) < 0 ||
+        prepare(st->writer, st->w, write_sql, W_COUNT, e) < 0)
+        return -1;
+    sqlite3_stmt *q = st->w[W_MAX_SEQ];
+    if (sqlite3_step(q) != SQLITE_ROW)
+        return refused(st->writer, st->path, e);
+    st->next_seq = sqlite3_column_int64(q, 0) + 1;
+    sqlite3_reset(q);
+    return 0;
+}
+
+struct store *store_open(const char *dir, enum store_use use, bool sync, struct err *e)
+{
+    struct store *st = calloc(1, sizeof *st);
+    if (st == NULL) {
+        err_set(e, ERR_NOMEM, "out of memory");
+        return NULL;
+    }
+    snprintf(st->path, sizeof st->path, "%s/queue.db", dir);
+    if (use == STORE_RUN && open_writer(st, sync, e) < 0)
+        goto bad;
+    if (connect_to(st->path, SQLITE_OPEN_READWRITE, "PRAGMA synchronous = FULL",
+                   &st->reader, e) < 0)
+        goto bad;
+    if (version_of(st->reader) != SCHEMA_VERSION) {
+        err_set(
+            e, ERR_STORE,
+            "the store is of another version of nightmill; `nightmill run` brings it "
+            "up to date");
+        goto bad;
+    }
+    if (prepare(st->reader, st->r, read_sql, R_COUNT, e) < 0)
+        goto bad;
+    return st;
+
+bad:
+    store_close(st);
+    return NULL;
+}
+
+void store_close(struct store *st)
+{
+    if (st == NULL)
+        return;
+    for (int i = 0; i < W_COUNT; i++)
+        sqlite3_finalize(st->w[i]);
+    for (int i = 0; i < R_COUNT; i++)
+        sqlite3_finalize(st->r[i]);
+    for (int i = 0; i < LENT_MAX; i++)
+        free(st->lent[i]);
+    sqlite3_close(st->reader);
+    sqlite3_close(st->writer);
+    free(st);
+}
+
+void store_checkpoint(struct store *st)
+{
+    sqlite3_wal_checkpoint_v2(st->writer, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+}
+
+/* --- moves --- */
+
+void moves_init(struct moves *m)
+{
+    m->first = NULL;
+    m->last = &m->first;
+    m->count = 0;
+}
+
+struct move *moves_add(struct moves *m, enum move_kind kind)
+{
+    struct move *v = calloc(1, sizeof *v);
+    if (v == NULL)
+        return NULL;
+    v->kind = kind;
+    *m->last = v;
+    m->last = &v->next;
+    m->count++;
+    return v;
+}
+
+void moves_free(struct moves *m)
+{
+    for (struct move *v = m->first, *next; v; v = next) {
+        next = v->next;
+        free(v);
+    }
+    moves_init(m);
+}
+
+/* Run a statement that gives no rows; tells how many rows it changed, or -1. */
+static int64_t run(struct store *st, int which)
+{
+    sqlite3_stmt *q = st->w[which];
+    int rc = sqlite3_step(q);
+    int64_t changed = rc == SQLITE_DONE ? sqlite3_changes64(st->writer) : -1;
+    sqlite3_reset(q);
+    return changed;
+}
+
+static int64_t run_id(struct store *st, int which, int64_t id)
+{
+    sqlite3_bind_int64(st->w[which], 1, id);
+    return run(st, which);
+}
+
+static int apply_source(struct store *st, struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_SOURCE];
+    sqlite3_bind_int64(q, 1, v->source);
+    bind_text(q, 2, v->name);
+    sqlite3_bind_int64(q, 3, v->count);
+    return run(st, W_SOURCE) < 0 ? -1 : 0;
+}
+
+static int apply_source_end(struct store *st, struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_SOURCE_END];
+    sqlite3_bind_int64(q, 1, v->source);
+    bind_text(q, 2, v->text);
+    bind_text(q, 3, v->name ? v->name : "");
+    if (run(st, W_SOURCE_END) < 0)
+        return -1;
+    if (!v->gone)
+        return 0;
+    q = st->w[W_JOBS_GONE];
+    sqlite3_bind_int64(q, 1, v->source);
+    sqlite3_bind_int64(q, 2, v->in.scan);
+    v->changed = run(st, W_JOBS_GONE);
+    return v->changed < 0 ? -1 : 0;
+}
+
+static int apply_source_gone(struct store *st, struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_JOBS_GONE];
+    sqlite3_bind_int64(q, 1, v->source);
+    sqlite3_bind_int64(q, 2, -1); /* no scan has this number: all of them */
+    v->changed = run(st, W_JOBS_GONE);
+    return v->changed < 0 || run_id(st, W_SOURCE_GONE, v->source) < 0 ? -1 : 0;
+}
+
+/* A job's words, bound from position `at` on, as NEW_JOB and CHANGE_JOB share them. */
+static void bind_spec(sqlite3_stmt *q, int at, const struct job_spec *s)
+{
+    static const struct job_spec none;
+    if (s == NULL)
+        s = &none;
+    bind_text(q, at, s->tier);
+    bind_text(q, at + 1, s->model);
+    bind_text(q, at + 2, s->effort);
+    bind_text(q, at + 3, s->tags);
+}
+
+static int put_body(struct store *st, int64_t job, const struct job_spec *s)
+{
+    if (s == NULL)
+        return run_id(st, W_DROP_BODY, job) < 0 ? -1 : 0;
+    sqlite3_stmt *q = st->w[W_PUT_BODY];
+    sqlite3_bind_int64(q, 1, job);
+    sqlite3_bind_blob64(q, 2, s->body, s->body_len, SQLITE_STATIC);
+    return run(st, W_PUT_BODY) < 0 ? -1 : 0;
+}
+
+/* 1: a row was made; 0: the name is taken; -1. */
+static int new_job(struct store *st, struct move *v, const char *name)
+{
+    const struct job_spec *s = v->in.spec;
+    sqlite3_stmt *q = st->w[W_NEW_JOB];
+    sqlite3_bind_int(q, 1, s ? JOB_QUEUED : JOB_FAILED);
+    sqlite3_bind_int(q, 2, s ? OUTCOME_NONE : OUTCOME_INVALID);
+    sqlite3_bind_int64(q, 3, v->source);
+    sqlite3_bind_int64(q, 4, v->in.line);
+    sqlite3_bind_int64(q, 5, v->in.scan);
+    sqlite3_bind_int64(q, 6, s ? s->priority : 0);
+    bind_text(q, 7, v->in.lane);
+    sqlite3_bind_int64(q, 8, s ? s->asks : 0);
+    sqlite3_bind_int64(q, 9, s ? s->max_tokens : 0);
+    sqlite3_bind_int64(q, 10, s ? (int64_t)s->body_len : 0);
+    bind_text(q, 11, name);
+    bind_text(q, 12, v->in.custom_id);
+    sqlite3_bind_blob(q, 13, v->in.digest, DIGEST_BYTES, SQLITE_STATIC);
+    bind_spec(q, 14, s);
+    bind_text(q, 18, v->text);
+    sqlite3_bind_int64(q, 19, s ? 0 : st->next_seq);
+    sqlite3_bind_int64(q, 20, s ? 0 : v->now);
+    int64_t changed = run(st, W_NEW_JOB);
+    if (changed != 1)
+        return (int)changed;
+    v->job = sqlite3_last_insert_rowid(st->writer);
+    if (s == NULL)
+        v->seq = st->next_seq++;
+    else if (put_body(st, v->job, s) < 0)
+        return -1;
+    return 1;
+}
+
+static int change_job(struct store *st, struct move *v)
+{
+    const struct job_spec *s = v->in.spec;
+    sqlite3_stmt *q = st->w[W_CHANGE_JOB];
+    sqlite3_bind_int64(q, 1, v->job);
+    sqlite3_bind_int(q, 2, s ? JOB_QUEUED : JOB_FAILED);
+    sqlite3_bind_int(q, 3, s ? OUTCOME_NONE : OUTCOME_INVALID);
+    sqlite3_bind_int64(q, 4, v->source);
+    sqlite3_bind_int64(q, 5, v->in.line);
+    sqlite3_bind_int64(q, 6, v->in.scan);
+    sqlite3_bind_int64(q, 7, s ? s->priority : 0);
+    bind_text(q, 8, v->in.lane);
+    sqlite3_bind_int64(q, 9, s ? s->asks : 0);
+    sqlite3_bind_int64(q, 10, s ? s->max_tokens : 0);
+    sqlite3_bind_int64(q, 11, s ? (int64_t)s->body_len : 0);
+    sqlite3_bind_blob(q, 12, v->in.digest, DIGEST_BYTES, SQLITE_STATIC);
+    bind_spec(q, 13, s);
+    bind_text(q, 17, v->text);
+    sqlite3_bind_int64(q, 18, s ? 0 : st->next_seq);
+    sqlite3_bind_int64(q, 19, s ? 0 : v->now);
+    if (run(st, W_CHANGE_JOB) != 1)
+        return -1;
+    if (s == NULL)
+        v->seq = st->next_seq++;
+    return run_id(st, W_DROP_ANSWER, v->job) < 0 || put_body(st, v->job, s) < 0 ? -1
+                                                                                : 0;
+}
+
+static int seen_job(struct store *st, const struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_SEEN_JOB];
+    sqlite3_bind_int64(q, 1, v->job);
+    sqlite3_bind_int64(q, 2, v->in.scan);
+    sqlite3_bind_int64(q, 3, v->source);
+    sqlite3_bind_int64(q, 4, v->in.line);
+    return run(st, W_SEEN_JOB) == 1 ? 0 : -1;
+}
+
+static int stage_job(struct store *st, struct move *v)
+{
+    const struct job_spec *s = v->in.spec;
+    sqlite3_stmt *q = st->w[W_STAGE];
+    sqlite3_bind_int64(q, 1, v->job);
+    sqlite3_bind_int64(q, 2, v->source);
+    sqlite3_bind_int64(q, 3, v->in.line);
+    sqlite3_bind_int64(q, 4, s ? s->priority : 0);
+    sqlite3_bind_int64(q, 5, s ? s->asks : 0);
+    sqlite3_bind_int64(q, 6, s ? s->max_tokens : 0);
+    sqlite3_bind_int64(q, 7, s ? (int64_t)s->body_len : 0);
+    bind_text(q, 8, v->in.lane);
+    sqlite3_bind_blob(q, 9, v->in.digest, DIGEST_BYTES, SQLITE_STATIC);
+    bind_spec(q, 10, s);
+    bind_text(q, 14, v->text);
+    if (s)
+        sqlite3_bind_blob64(q, 15, s->body, s->body_len, SQLITE_STATIC);
+    else
+        sqlite3_bind_null(q, 15);
+    v->in.taken = TAKEN_STAGED;
+    return run(st, W_STAGE) < 0 ? -1 : seen_job(st, v);
+}
+
+struct known {
+    int64_t id, source, scan, seq;
+    enum job_state state;
+    bool owner_gone, same;
+};
+
+/* 1 found, 0 not, -1. */
+static int known_job(struct store *st, const struct move *v, const char *name,
+                     struct known *k)
+{
+    sqlite3_stmt *q = st->w[W_KNOWN_JOB];
+    bind_text(q, 1, name);
+    int rc = sqlite3_step(q);
+    if (rc == SQLITE_ROW) {
+        k->id = sqlite3_column_int64(q, 0);
+        k->state = (enum job_state)sqlite3_column_int(q, 1);
+        const void *digest = sqlite3_column_blob(q, 2);
+        k->same = digest && sqlite3_column_bytes(q, 2) == DIGEST_BYTES &&
+                  memcmp(digest, v->in.digest, DIGEST_BYTES) == 0;
+        k->source = sqlite3_column_int64(q, 3);
+        k->scan = sqlite3_column_int64(q, 4);
+        k->owner_gone = sqlite3_column_int(q, 5);
+        k->seq = sqlite3_column_int64(q, 6);
+    }
+    sqlite3_reset(q);
+    return rc == SQLITE_ROW ? 1 : rc == SQLITE_DONE ? 0 : -1;
+}
+
+/* The name is somebody else's: an invalid row under the next free name of its kind. */
+static int take_in_duplicate(struct store *st, struct move *v)
+{
+    char name[STORE_NAME_MAX + 32], says[300];
+    snprintf(says, sizeof says,
+             "%" PRId64 ": the name %s is taken by an earlier job; want another",
+             v->in.line, v->name);
+    v->in.spec = NULL;
+    v->text = says;
+    v->in.taken = TAKEN_DUPLICATE;
+    for (int k = 2; k < 1000000; k++) {
+        struct known known;
+        if (v->in.other_name && k == 2)
+            snprintf(name, sizeof name, "%s", v->in.other_name);
+        else
+            snprintf(name, sizeof name, "%s~%d", v->name, k);
+        int rc = known_job(st, v, name, &known);
+        if (rc == 0)
+            rc = new_job(st, v, name) == 1 ? 0 : -1;
+        else if (rc > 0 && known.scan == v->in.scan)
+            continue;
+        else if (rc > 0) {
+            v->job = known.id;
+            rc = known.same ? seen_job(st, v) : change_job(st, v);
+        }
+        v->text = NULL;
+        return rc;
+    }
+    return -1;
+}
+
+/* The name for the next line of these bytes in this scan: bare, ~2, ~3, ... Lines that
+ * are all the same must not search from the start each time. */
+static int name_by_digest(struct store *st, const struct move *v, char *name,
+                          size_t size)
+{
+    struct twin *t = &st->twins[v->in.digest[0] | (v->in.digest[1] & 3) << 8];
+    if (t->scan != v->in.scan || memcmp(t->digest, v->in.digest, DIGEST_BYTES) != 0) {
+        *t = (struct twin){.scan = v->in.scan};
+        memcpy(t->digest, v->in.digest, DIGEST_BYTES);
+    }
+    for (;;) {
+        struct known k;
+        if (++t->count == 1)
+            snprintf(name, size, "%s", v->name);
+        else
+            snprintf(name, size, "%s~%d", v->name, t->count);
+        int rc = known_job(st, v, name, &k);
+        if (rc < 0)
+            return -1;
+        if (rc == 0 || k.scan != v->in.scan)
+            return 0;
+    }
+}
+
+static int apply_take_in(struct store *st, struct move *v)
+{
+    char by_digest[STORE_NAME_MAX + 32];
+    const char *name = v->name;
+    if (v->in.by_digest) {
+        if (name_by_digest(st, v, by_digest, sizeof by_digest) < 0)
+            return -1;
+        name = by_digest;
+    }
+    v->in.taken = TAKEN_NEW;
+    int made = new_job(st, v, name);
+    if (made != 0)
+        return made < 0 ? -1 : 0;
+
+    struct known k;
+    if (known_job(st, v, name, &k) != 1)
+        return -1;
+    if (k.scan == v->in.scan || (k.source != v->source && !k.owner_gone))
+        return take_in_duplicate(st, v);
+    v->job = k.id;
+    v->seq = 0;
+    if (k.same) {
+        v->in.taken = TAKEN_KNOWN;
+        return seen_job(st, v);
+    }
+    if (k.state == JOB_DONE || k.state == JOB_IN_FLIGHT)
+        return stage_job(st, v);
+    v->in.taken = TAKEN_CHANGED;
+    return change_job(st, v) < 0 || run_id(st, W_UNSTAGE_ONE, v->job) < 0 ? -1 : 0;
+}
+
+/* Staged rows become jobs, some at a time; `changed` tells how many. */
+static int apply_revise(struct store *st, struct move *v)
+{
+    enum { AT_A_TIME = 500 };
+    sqlite3_stmt *q = st->w[W_STAGED];
+    v->changed = 0;
+    for (;;) {
+        sqlite3_bind_int(q, 1, 1);
+        int rc = sqlite3_step(q);
+        if (rc != SQLITE_ROW || v->changed == AT_A_TIME) {
+            sqlite3_reset(q);
+            return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : -1;
+        }
+        struct job_spec s = {
+            .priority = sqlite3_column_int64(q, 3),
+            .asks = (unsigned)sqlite3_column_int64(q, 4),
+            .max_tokens = sqlite3_column_int64(q, 5),
+            .tier = (char *)sqlite3_column_text(q, 9),
+            .model = (char *)sqlite3_column_text(q, 10),
+            .effort = (char *)sqlite3_column_text(q, 11),
+            .tags = (char *)sqlite3_column_text(q, 12),
+            .body = (char *)sqlite3_column_blob(q, 14),
+            .body_len = (size_t)sqlite3_column_bytes(q, 14),
+        };
+        struct move one = {
+            .job = sqlite3_column_int64(q, 0),
+            .source = sqlite3_column_int64(q, 1),
+            .text = text_at(q, 13),
+            .now = v->now,
+            .in = {.spec = s.body ? &s : NULL,
+                   .line = sqlite3_column_int64(q, 2),
+                   .lane = text_at(q, 7),
+                   .scan = sqlite3_column_int64(q, 15)},
+        };
+        memcpy(one.in.digest, sqlite3_column_blob(q, 8), DIGEST_BYTES);
+        /* The row goes only when nothing stands on it any more. */
+        rc = change_job(st, &one);
+        sqlite3_reset(q);
+        if (rc < 0 || run_id(st, W_UNSTAGE_ONE, one.job) < 0)
+            return -1;
+        v->changed++;
+    }
+}
+
+static int apply_admit(struct store *st, struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_ADMIT];
+    sqlite3_bind_int64(q, 1, v->job);
+    sqlite3_bind_int64(q, 2, v->count); /* revision */
+    bind_text(q, 3, v->at.lane);
+    sqlite3_bind_int64(q, 4, v->attempt);
+    sqlite3_bind_int64(q, 5, v->now);
+    v->changed = run(st, W_ADMIT);
+    if (v->changed != 1)
+        return (int)v->changed; /* 0: canceled or changed meanwhile; not sent */
+    q = st->w[W_NEW_ATTEMPT];
+    sqlite3_bind_int64(q, 1, v->attempt);
+    sqlite3_bind_int64(q, 2, v->job);
+    sqlite3_bind_int64(q, 3, v->count);
+    sqlite3_bind_int(q, 4, v->at.attempts);
+    sqlite3_bind_int64(q, 5, v->run);
+    sqlite3_bind_int64(q, 6, v->now);
+    bind_text(q, 7, v->at.lane);
+    bind_text(q, 8, v->at.tier);
+    bind_text(q, 9, v->at.model);
+    bind_text(q, 10, v->text);
+    sqlite3_bind_int64(q, 11, v->at.worst);
+    return run(st, W_NEW_ATTEMPT) == 1 ? 0 : -1;
+}
+
+static int end_attempt(struct store *st, const struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_END_ATTEMPT];
+    const struct usage *u = &v->at.usage;
+    sqlite3_bind_int64(q, 1, v->attempt);
+    sqlite3_bind_int(q, 2, v->at.state);
+    sqlite3_bind_int64(q, 3, v->now);
+    sqlite3_bind_int(q, 4, v->at.verdict);
+    sqlite3_bind_int64(q, 5, v->at.status);
+    bind_text(q, 6, v->at.request_id);
+    bind_text(q, 7, v->text);
+    const int64_t tokens[] = {u->input, u->output, u->cache_read, u->cache_write_5m,
+                              u->cache_write_1h};
+    for (int i = 0; i < 5; i++)
+        if (v->at.has_usage)
+            sqlite3_bind_int64(q, 8 + i, tokens[i]);
+        else
+            sqlite3_bind_null(q, 8 + i);
+    sqlite3_bind_int64(q, 13, v->at.cost);
+    return run(st, W_END_ATTEMPT) == 1 ? 0 : -1;
+}
+
+static int put_answer(struct store *st, const struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_PUT_ANSWER];
+    sqlite3_bind_int64(q, 1, v->job);
+    sqlite3_bind_blob64(q, 2, v->at.message, v->at.message_len, SQLITE_STATIC);
+    return run(st, W_PUT_ANSWER) < 0 ? -1 : 0;
+}
+
+static int apply_settle(struct store *st, struct move *v)
+{
+    bool at_rest = v->to != JOB_QUEUED;
+    if (end_attempt(st, v) < 0)
+        return -1;
+    sqlite3_stmt *q = st->w[W_SETTLE];
+    sqlite3_bind_int64(q, 1, v->job);
+    sqlite3_bind_int(q, 2, v->to);
+    sqlite3_bind_int(q, 3, v->outcome);
+    sqlite3_bind_int64(q, 4, v->ready_at);
+    sqlite3_bind_int64(q, 5, v->ready_span);
+    sqlite3_bind_int(q, 6, v->at.attempts);
+    sqlite3_bind_int(q, 7, v->at.silent);
+    sqlite3_bind_int64(q, 8, at_rest ? v->now : 0);
+    bind_text(q, 9, v->text);
+    bind_text(q, 10, v->type);
+    sqlite3_bind_int64(q, 11, v->at.cost);
+    sqlite3_bind_int(q, 12, v->at.state == ATTEMPT_TAKEN_BACK);
+    sqlite3_bind_int64(q, 13, at_rest ? st->next_seq : 0);
+    if (run(st, W_SETTLE) != 1)
+        return -1;
+    if (at_rest)
+        v->seq = st->next_seq++;
+    if (v->at.message && put_answer(st, v) < 0)
+        return -1;
+    if (v->to == JOB_DONE && run_id(st, W_DROP_BODY, v->job) < 0)
+        return -1;
+    return 0;
+}
+
+/* An attempt charged later; with it the job may be over. */
+static int apply_count(struct store *st, struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_CHARGE];
+    sqlite3_bind_int64(q, 1, v->job);
+    sqlite3_bind_int(q, 2, v->at.attempts);
+    sqlite3_bind_int(q, 3, v->at.silent);
+    sqlite3_bind_int64(q, 4, v->count); /* revision */
+    v->changed = run(st, W_CHARGE);
+    if (v->changed != 1 || v->to == JOB_QUEUED)
+        return v->changed < 0 ? -1 : 0;
+    q = st->w[W_GIVE_UP];
+    sqlite3_bind_int64(q, 1, v->job);
+    sqlite3_bind_int(q, 2, v->to);
+    sqlite3_bind_int(q, 3, v->outcome);
+    sqlite3_bind_int64(q, 4, v->now);
+    bind_text(q, 5, v->text);
+    sqlite3_bind_int64(q, 6, st->next_seq);
+    if (run(st, W_GIVE_UP) != 1)
+        return -1;
+    v->seq = st->next_seq++;
+    return 0;
+}
+
+static int apply_park_source(struct store *st, struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_PARK_SOURCE];
+    sqlite3_bind_int64(q, 1, v->source);
+    bind_text(q, 2, v->text);
+    if (run(st, W_PARK_SOURCE) < 0)
+        return -1;
+    q = st->w[W_PARK_JOBS];
+    sqlite3_bind_int64(q, 1, v->source);
+    sqlite3_bind_int(q, 2, OUTCOME_MASS_FAILURE);
+    bind_text(q, 3, v->text);
+    sqlite3_bind_int64(q, 4, v->now);
+    sqlite3_bind_int64(q, 5, v->limit);
+    v->changed = run(st, W_PARK_JOBS);
+    return v->changed < 0 ? -1 : 0;
+}
+
+static int apply_retry(struct store *st, struct move *v)
+{
+    bind_text(st->w[W_UNPARK], 1, v->name);
+    if (run(st, W_UNPARK) < 0)
+        return -1;
+    sqlite3_stmt *q = st->w[W_RETRY];
+    bind_text(q, 1, v->name);
+    sqlite3_bind_int(q, 2, OUTCOME_INVALID);
+    v->changed = run(st, W_RETRY);
+    return v->changed < 0 ? -1 : 0;
+}
+
+static int apply_cancel(struct store *st, struct move *v)
+{
+    sqlite3_stmt *find = st->w[W_CANCELABLE], *q = st->w[W_CANCEL];
+    v->changed = 0;
+    v->seq = st->next_seq; /* of the first; the others follow */
+    for (;;) {
+        bind_text(find, 1, v->name);
+        int rc = sqlite3_step(find);
+        int64_t id = rc == SQLITE_ROW ? sqlite3_column_int64(find, 0) : 0;
+        sqlite3_reset(find);
+        if (rc != SQLITE_ROW)
+            return rc == SQLITE_DONE ? 0 : -1;
+        sqlite3_bind_int64(q, 1, id);
+        sqlite3_bind_int(q, 2, OUTCOME_CANCELED);
+        sqlite3_bind_int64(q, 3, v->now);
+        sqlite3_bind_int64(q, 4, st->next_seq++);
+        if (run(st, W_CANCEL) != 1)
+            return -1;
+        v->changed++;
+    }
+}
+
+static int apply_meta(struct store *st, const char *key, const char *value)
+{
+    bind_text(st->w[W_META], 1, key);
+    bind_text(st->w[W_META], 2, value);
+    return run(st, W_META) < 0 ? -1 : 0;
+}
+
+static int apply_results(struct store *st, struct move *v)
+{
+    char seq[24];
+    snprintf(seq, sizeof seq, "%" PRId64, v->seq);
+    return apply_meta(st, "results_seq", seq);
+}
+
+static int apply_result_file(struct store *st, struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_RESULT_FILE];
+    sqlite3_bind_int64(q, 1, v->source);
+    sqlite3_bind_int64(q, 2, v->inode);
+    sqlite3_bind_int64(q, 3, v->length);
+    return run(st, W_RESULT_FILE) < 0 ? -1 : 0;
+}
+
+static int apply_run_begin(struct store *st, struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_RUN_BEGIN];
+    sqlite3_bind_int64(q, 1, v->run);
+    sqlite3_bind_int64(q, 2, v->now);
+    sqlite3_bind_int64(q, 3, v->attempt);
+    return run(st, W_RUN_BEGIN) == 1 ? 0 : -1;
+}
+
+static int apply_run_totals(struct store *st, struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_RUN_TOTALS];
+    const struct usage *u = &v->at.usage;
+    sqlite3_bind_int64(q, 1, v->run);
+    sqlite3_bind_int64(q, 2, v->at.cost);
+    sqlite3_bind_int64(
+        q, 3, u->input + u->cache_read + u->cache_write_5m + u->cache_write_1h);
+    sqlite3_bind_int64(q, 4, u->output);
+    return run(st, W_RUN_TOTALS) == 1 ? 0 : -1;
+}
+
+static int apply_run_end(struct store *st, struct move *v)
+{
+    sqlite3_bind_int64(st->w[W_RUN_END], 1, v->now);
+    bind_text(st->w[W_RUN_END], 2, v->text);
+    return run(st, W_RUN_END) < 0 ? -1 : 0;
+}
+
+static int apply_set_lane(struct store *st, struct move *v)
+{
+    sqlite3_bind_int64(st->w[W_SET_LANE], 1, v->job);
+    bind_text(st->w[W_SET_LANE], 2, v->name);
+    return run(st, W_SET_LANE) < 0 ? -1 : 0;
+}
+
+static int apply_unroute(struct store *st, struct move *v)
+{
+    v->changed = run(st, W_UNROUTE);
+    return v->changed < 0 ? -1 : 0;
+}
+
+static int apply_unstage(struct store *st, struct move *v)
+{
+    (void)v;
+    return run(st, W_UNSTAGE_SOURCES) < 0 || run(st, W_UNSTAGE_ALL) < 0 ? -1 : 0;
+}
+
+static int apply_request_done(struct store *st, struct move *v)
+{
+    return run_id(st, W_DROP_REQUEST, v->count) < 0 ? -1 : 0;
+}
+
+static int apply_meta_move(struct store *st, struct move *v)
+{
+    return apply_meta(st, v->name, v->text);
+}
+
+static int (*const appliers[])(struct store *, struct move *) = {
+    [MOVE_SOURCE] = apply_source,
+    [MOVE_TAKE_IN] = apply_take_in,
+    [MOVE_SOURCE_END] = apply_source_end,
+    [MOVE_SOURCE_GONE] = apply_source_gone,
+    [MOVE_REVISE] = apply_revise,
+    [MOVE_UNSTAGE] = apply_unstage,
+    [MOVE_LANE] = apply_set_lane,
+    [MOVE_UNROUTE] = apply_unroute,
+    [MOVE_ADMIT] = apply_admit,
+    [MOVE_SETTLE] = apply_settle,
+    [MOVE_COUNT] = apply_count,
+    [MOVE_PARK_SOURCE] = apply_park_source,
+    [MOVE_RETRY] = apply_retry,
+    [MOVE_CANCEL] = apply_cancel,
+    [MOVE_ANSWERED_REQUEST] = apply_request_done,
+    [MOVE_RESULTS] = apply_results,
+    [MOVE_RESULT_FILE] = apply_result_file,
+    [MOVE_RUN_BEGIN] = apply_run_begin,
+    [MOVE_RUN_TOTALS] = apply_run_totals,
+    [MOVE_RUN_END] = apply_run_end,
+    [MOVE_META] = apply_meta_move,
+};
+
+int store_apply(struct store *st, struct moves *m, bool *full, struct err *e)
+{
+    int64_t seq = st->next_seq;
+    int rc = run(st, W_BEGIN) < 0 ? -1 : 0;
+    struct move *v = m->first;
+    for (; rc == 0 && v; v = v->next)
+        rc = appliers[v->kind](st, v);
+    if (rc == 0) {
+        effect_before("commit", (long long)m->count);
+        rc = run(st, W_COMMIT) < 0 ? -1 : 0;
+        effect_after("commit", (long long)m->count);
+    }
+    if (rc == 0)
+        return 0;
+
+    int code = sqlite3_errcode(st->writer);
+    if (full)
+        *full = (code & 0xff) == SQLITE_FULL;
+    if ((code & 0xff) == SQLITE_OK || (code & 0xff) == SQLITE_DONE ||
+        (code & 0xff) == SQLITE_ROW)
+        err_set(e, ERR_STORE, "a row is not in the state that its move leaves");
+    else
+        refused(st->writer, "the store could not be written", e);
+    run(st, W_ROLLBACK);
+    st->next_seq = seq;
+    return -1;
+}
+
+int store_clip(struct store *st, int64_t now, struct err *e)
+{
+    sqlite3_bind_int64(st->w[W_CLIP], 1, now);
+    return run(st, W_CLIP) < 0 ? refused(st->writer, st->path, e) : 0;
+}
+
+/* --- reading --- */
+
+static void job_row(sqlite3_stmt *q, int c, struct store_job *j)
+{
+    *j = (struct store_job){
+        .id = sqlite3_column_int64(q, c),
+        .source = sqlite3_column_int64(q, c + 1),
+        .revision = sqlite3_column_int64(q, c + 2),
+        .line = sqlite3_column_int64(q, c + 3),
+        .priority = sqlite3_column_int64(q, c + 4),
+        .max_tokens = sqlite3_column_int64(q, c + 5),
+        .bytes = sqlite3_column_int64(q, c + 6),
+        .ready_at = sqlite3_column_int64(q, c + 7),
+        .seq = sqlite3_column_int64(q, c + 8),
+        .finished_at = sqlite3_column_int64(q, c + 9),
+        .state = (enum job_state)sqlite3_column_int(q, c + 10),
+        .outcome = (enum job_outcome)sqlite3_column_int(q, c + 11),
+        .asks = (unsigned)sqlite3_column_int64(q, c + 12),
+        .attempts = sqlite3_column_int(q, c + 13),
+        .silent = sqlite3_column_int(q, c + 14),
+        .gone = sqlite3_column_int(q, c + 15),
+        .name = text_at(q, c + 16),
+        .custom_id = text_at(q, c + 17),
+        .lane = text_at(q, c + 18),
+        .tier = text_at(q, c + 19),
+        .model = text_at(q, c + 20),
+        .effort = text_at(q, c + 21),
+        .tags = text_at(q, c + 22),
+        .says = text_at(q, c + 23),
+        .type = text_at(q, c + 24),
+        .path = text_at(q, c + 25),
+        .bulk = sqlite3_column_int(q, c + 26),
+        .rests = sqlite3_column_int64(q, c + 27),
+        .first_started = sqlite3_column_int64(q, c + 28),
+        .sendings = sqlite3_column_int64(q, c + 29),
+        .cost = sqlite3_column_int64(q, c + 30),
+    };
+}
+
+static void attempt_row(sqlite3_stmt *q, int c, struct store_attempt *a)
+{
+    *a = (struct store_attempt){
+        .id = sqlite3_column_int64(q, c),
+        .job = sqlite3_column_int64(q, c + 1),
+        .revision = sqlite3_column_int64(q, c + 2),
+        .no = sqlite3_column_int64(q, c + 3),
+        .run = sqlite3_column_int64(q, c + 4),
+        .started_at = sqlite3_column_int64(q, c + 5),
+        .ended_at = sqlite3_column_int64(q, c + 6),
+        .state = (enum attempt_state)sqlite3_column_int(q, c + 7),
+        .verdict = sqlite3_column_int(q, c + 8),
+        .status = (long)sqlite3_column_int64(q, c + 9),
+        .lane = text_at(q, c + 10),
+        .tier = text_at(q, c + 11),
+        .model = text_at(q, c + 12),
+        .why = text_at(q, c + 13),
+        .request_id = text_at(q, c + 14),
+        .says = text_at(q, c + 15),
+        .has_usage = sqlite3_column_type(q, c + 16) != SQLITE_NULL,
+        .usage = {.input = sqlite3_column_int64(q, c + 16),
+                  .output = sqlite3_column_int64(q, c + 17),
+                  .cache_read = sqlite3_column_int64(q, c + 18),
+                  .cache_write_5m = sqlite3_column_int64(q, c + 19),
+                  .cache_write_1h = sqlite3_column_int64(q, c + 20)},
+        .cost = sqlite3_column_int64(q, c + 21),
+        .worst = sqlite3_column_int64(q, c + 22),
+    };
+}
+
+/* The end of a read: SQLITE_DONE, a caller that stopped (ROW), or an error. */
+static int finish(struct store *st, sqlite3_stmt *q, int rc, struct err *e)
+{
+    if (rc != SQLITE_DONE && rc != SQLITE_ROW)
+        refused(st->reader, st->path, e);
+    sqlite3_reset(q);
+    sqlite3_clear_bindings(q);
+    return rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : -1;
+}
+
+static void source_row(sqlite3_stmt *q, struct store_source *s)
+{
+    *s = (struct store_source){
+        .id = sqlite3_column_int64(q, 0),
+        .path = text_at(q, 1),
+        .stamp = text_at(q, 2),
+        .refs = text_at(q, 3),
+        .parked = text_at(q, 4),
+        .bulk = sqlite3_column_int(q, 5),
+        .whole = sqlite3_column_int(q, 6),
+        .gone = sqlite3_column_int(q, 7),
+    };
+}
+
+/* A statement left standing would pin what the reader sees, so what is lent beyond the
+ * call is a copy. */
+static void lend(struct store *st, const char **strings[], int n)
+{
+    for (int i = 0; i < n; i++) {
+        char *copy = *strings[i] ? strdup(*strings[i]) : NULL;
+        free(st->lent[i]);
+        *strings[i] = st->lent[i] = copy;
+    }
+}
+
+int store_source(struct store *st, const char *path, struct store_source *ret,
+                 struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_SOURCE_OF];
+    bind_text(q, 1, path);
+    int rc = sqlite3_step(q);
+    bool found = rc == SQLITE_ROW;
+    if (found) {
+        source_row(q, ret);
+        lend(st, (const char **[]){&ret->path, &ret->stamp, &ret->refs, &ret->parked},
+             4);
+    }
+    return finish(st, q, rc, e) < 0 ? -1 : found;
+}
+
+int store_each_source(struct store *st, store_source_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_SOURCES];
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_source s;
+        source_row(q, &s);
+        if (fn(arg, &s) != 0)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+/* Rows of a job query, each with its body. */
+static int each_waiting(struct store *st, sqlite3_stmt *q, size_t limit,
+                        store_skip_fn *skip, store_job_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *b = st->r[R_BODY];
+    size_t n = 0;
+    int rc = SQLITE_DONE;
+    while (n < limit && (rc = sqlite3_step(q)) == SQLITE_ROW) {
+        if (skip && skip(arg, sqlite3_column_int64(q, 0)))
+            continue;
+        struct store_job j;
+        job_row(q, 0, &j);
+        sqlite3_bind_int64(b, 1, j.id);
+        if (sqlite3_step(b) == SQLITE_ROW) {
+            j.body = sqlite3_column_blob(b, 0);
+            j.body_len = (size_t)sqlite3_column_bytes(b, 0);
+        }
+        int stop = fn(arg, &j);
+        sqlite3_reset(b);
+        n++;
+        if (stop)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+int store_ready(struct store *st, const char *lane, size_t limit, store_skip_fn *skip,
+                store_job_fn *fn, void *arg, struct err *e)
+{
+    bind_text(st->r[R_READY], 1, lane);
+    return each_waiting(st, st->r[R_READY], limit, skip, fn, arg, e);
+}
+
+int store_rested(struct store *st, int64_t now, size_t limit, store_skip_fn *skip,
+                 store_job_fn *fn, void *arg, int64_t *next, struct err *e)
+{
+    sqlite3_bind_int64(st->r[R_RESTED], 1, now);
+    if (each_waiting(st, st->r[R_RESTED], limit, skip, fn, arg, e) < 0)
+        return -1;
+    sqlite3_stmt *q = st->r[R_NEXT_REST];
+    sqlite3_bind_int64(q, 1, now);
+    int rc = sqlite3_step(q);
+    *next = rc == SQLITE_ROW ? sqlite3_column_int64(q, 0) : 0;
+    return finish(st, q, rc, e);
+}
+
+int store_lanes(struct store *st, store_name_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_LANES];
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW)
+        if (fn(arg, text_at(q, 0)) != 0)
+            break;
+    return finish(st, q, rc, e);
+}
+
+int store_each_out(struct store *st, store_attempt_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_OUT];
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_attempt a;
+        struct store_job j;
+        attempt_row(q, 0, &a);
+        job_row(q, ATTEMPT_COLUMN_COUNT, &j);
+        if (fn(arg, &a, &j) != 0)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+int store_each_result(struct store *st, int64_t seq, int64_t source,
+                      store_result_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_RESULTS];
+    int rc;
+    sqlite3_bind_int64(q, 1, seq);
+    sqlite3_bind_int64(q, 2, source);
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_result r = {0};
+        int c = JOB_COLUMN_COUNT;
+        job_row(q, 0, &r.job);
+        attempt_row(q, c, &r.last);
+        c += ATTEMPT_COLUMN_COUNT;
+        r.message = sqlite3_column_blob(q, c);
+        r.message_len = (size_t)sqlite3_column_bytes(q, c);
+        if (fn(arg, &r) != 0)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+int store_file(struct store *st, int64_t source, struct store_file *ret, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_FILE];
+    sqlite3_bind_int64(q, 1, source);
+    int rc = sqlite3_step(q);
+    bool found = rc == SQLITE_ROW;
+    if (found)
+        *ret = (struct store_file){sqlite3_column_int64(q, 0),
+                                   sqlite3_column_int64(q, 1),
+                                   sqlite3_column_int64(q, 2)};
+    return finish(st, q, rc, e) < 0 ? -1 : found;
+}
+
+static int one_row(struct store *st, int which, int64_t *to, int n, struct err *e)
+{
+    sqlite3_stmt *q = st->r[which];
+    int rc = sqlite3_step(q);
+    for (int i = 0; rc == SQLITE_ROW && i < n; i++)
+        to[i] = sqlite3_column_int64(q, i);
+    return finish(st, q, rc, e);
+}
+
+int store_totals(struct store *st, struct store_totals *ret, struct err *e)
+{
+    *ret = (struct store_totals){0};
+    sqlite3_stmt *q = st->r[R_STATES];
+    int rc;
+    sqlite3_bind_int(q, 1, OUTCOME_INVALID);
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        int64_t n = sqlite3_column_int64(q, 3);
+        ret->known += n;
+        if (sqlite3_column_int(q, 1)) {
+            ret->gone += n;
+            continue;
+        }
+        ret->jobs[sqlite3_column_int(q, 0)] += n;
+        if (sqlite3_column_int(q, 2))
+            ret->invalid += n;
+    }
+    int64_t doubt[3] = {0}, spent[3] = {0}, next[3] = {0};
+    char seq[24];
+    if (finish(st, q, rc, e) < 0 || one_row(st, R_DOUBT, doubt, 3, e) < 0 ||
+        one_row(st, R_SPENT, spent, 3, e) < 0 ||
+        one_row(st, R_NEXT_IDS, next, 3, e) < 0 ||
+        one_row(st, R_STAGED_COUNT, &ret->staged, 1, e) < 0 ||
+        store_meta(st, "results_seq", seq, sizeof seq, e) < 0)
+        return -1;
+    ret->next_attempt = next[0];
+    ret->next_run = next[1];
+    ret->next_source = next[2];
+    ret->doubt = doubt[0];
+    ret->doubt_low = doubt[1];
+    ret->doubt_high = doubt[2];
+    ret->spent = spent[0];
+    ret->tokens_in = spent[1];
+    ret->tokens_out = spent[2];
+    ret->results_seq = strtoll(seq, NULL, 10);
+    return 0;
+}
+
+int store_each_request(struct store *st, store_request_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_REQUESTS];
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_request r = {sqlite3_column_int64(q, 0), text_at(q, 1),
+                                  text_at(q, 2)};
+        if (fn(arg, &r) != 0)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+int store_ask(struct store *st, const char *verb, const char *job, int64_t now,
+              struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_ASK];
+    bind_text(q, 1, verb);
+    bind_text(q, 2, job);
+    sqlite3_bind_int64(q, 3, now);
+    return finish(st, q, sqlite3_step(q), e);
+}
+
+int store_find(struct store *st, const char *name, struct store_job *ret, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_FIND];
+    bind_text(q, 1, name);
+    int rc = sqlite3_step(q);
+    bool found = rc == SQLITE_ROW;
+    if (found) {
+        job_row(q, 0, ret);
+        lend(st,
+             (const char **[]){&ret->name, &ret->custom_id, &ret->lane, &ret->tier,
+                               &ret->model, &ret->effort, &ret->tags, &ret->says,
+                               &ret->type, &ret->path},
+             10);
+    }
+    return finish(st, q, rc, e) < 0 ? -1 : found;
+}
+
+int store_each_in(struct store *st, enum job_state state, size_t limit,
+                  store_line_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_IN_STATE];
+    int rc;
+    sqlite3_bind_int(q, 1, state);
+    sqlite3_bind_int64(q, 2, (int64_t)limit);
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_job j;
+        job_row(q, 0, &j);
+        if (fn(arg, &j) != 0)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+int store_meta(struct store *st, const char *key, char *buf, size_t size, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_GET_META];
+    bind_text(q, 1, key);
+    int rc = sqlite3_step(q);
+    snprintf(buf, size, "%s", rc == SQLITE_ROW ? text_at(q, 0) : "");
+    return finish(st, q, rc, e);
+}

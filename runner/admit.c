@@ -1,0 +1,427 @@
+/*
+ * What may start: jobs come from disk into their lane's ready list, and from there,
+ * while hold, breaker, window, brake, disk and account allow, into the list of moves.
+ */
+#include "runner/machine.h"
+
+#include "conf/catalog.h"
+#include "runner/budget.h"
+#include "runner/effect.h"
+#include "runner/log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+void ready_push(struct live *l, bool front)
+{
+    struct lane *lane = l->lane;
+    l->where = LIVE_READY;
+    lane->ready++;
+    if (front) {
+        l->next = lane->first;
+        if (lane->first == NULL)
+            lane->last = &l->next;
+        lane->first = l;
+        return;
+    }
+    l->next = NULL;
+    *lane->last = l;
+    lane->last = &l->next;
+}
+
+void ready_remove(struct live *l)
+{
+    struct lane *lane = l->lane;
+    struct live **at = &lane->first;
+    while (*at != l)
+        at = &(*at)->next;
+    *at = l->next;
+    if (lane->last == &l->next)
+        lane->last = at;
+    l->next = NULL;
+    lane->ready--;
+}
+
+/* --- from disk --- */
+
+static struct route_job asked(const struct store_job *j)
+{
+    return (struct route_job){.name = j->name,
+                              .tier = j->tier,
+                              .model = j->model,
+                              .effort = j->effort,
+                              .tags = j->tags,
+                              .bytes = j->bytes,
+                              .max_tokens = j->max_tokens};
+}
+
+struct filling {
+    struct runner *r;
+    struct lane *lane;
+    size_t got;
+};
+
+static bool in_memory(void *arg, int64_t id)
+{
+    struct filling *f = arg;
+    return live_find(&f->r->table, id) != NULL;
+}
+
+/* Where its own tier's model was refused, the tier's fallback takes over. */
+static struct lane *lane_for(struct runner *r, struct live *l, struct err *e)
+{
+    struct route_job j = asked(&l->job);
+    if (route_decide(r->conf, r->o->catalog, &j, &l->routed, e) < 0)
+        return NULL;
+    struct lane *lane = runner_lane(r, l->routed.lane);
+    for (int hops = 0; lane && lane->closed && *l->routed.fallback && hops < 4;
+         hops++) {
+        if (route_fall_back(r->conf, r->o->catalog, &j, &l->routed, e) < 0)
+            return NULL;
+        lane = runner_lane(r, l->routed.lane);
+    }
+    return lane;
+}
+
+static int on_ready(void *arg, const struct store_job *j)
+{
+    struct filling *f = arg;
+    struct runner *r = f->r;
+    struct err e = {0};
+    struct live *l = live_new(&r->table, j);
+    f->got++;
+    if (l == NULL)
+        return 1;
+    l->runner = r;
+    l->lane = lane_for(r, l, &e);
+    if (l->lane == NULL) {
+        /* The INI lost the tier since: the job waits until it is back. */
+        log_warn("job=%s waits: %s", j->name, e.text);
+        live_forget(&r->table, l);
+        live_free(l);
+        return 0;
+    }
+    l->brake = j->bulk ? runner_brake(r, j) : NULL;
+    ready_push(l, false);
+    return r->table.bytes > READY_BYTES_MAX;
+}
+
+static void fill_lane(struct runner *r, struct lane *lane)
+{
+    size_t want = (size_t)lane->window.size * 4 + 32;
+    struct filling f = {r, lane, 0};
+    struct err e = {0};
+    if (lane->dry || lane->ready > want / 2 || r->table.count > READY_MAX ||
+        (lane->ready > 0 && r->table.bytes > READY_BYTES_MAX))
+        return;
+    if (store_ready(r->o->store, lane->name, want, in_memory, on_ready, &f, &e) < 0)
+        log_error("lane=%s %s", lane->name, e.text);
+    if (f.got < want && r->table.bytes <= READY_BYTES_MAX)
+        lane->dry = true;
+}
+
+static void fill_rested(struct runner *r)
+{
+    struct filling f = {r, NULL, 0};
+    struct err e = {0};
+    int64_t now = runner_wall(r);
+    if (r->next_rest == 0 || r->next_rest > now)
+        return;
+    if (store_rested(r->o->store, now, 1000, in_memory, on_ready, &f, &r->next_rest,
+                     &e) < 0)
+        log_error("%s", e.text);
+    if (f.got == 1000)
+        r->next_rest = now; /* more of them are due */
+}
+
+void admit_fill(struct runner *r)
+{
+    for (struct lane *l = r->lanes; l; l = l->next)
+        fill_lane(r, l);
+    fill_rested(r);
+}
+
+/* --- jobs that no lane was decided for: the configuration changed --- */
+
+struct rerouting {
+    struct runner *r;
+    struct moves *m;
+    size_t got;
+    bool failed;
+};
+
+static int on_unrouted(void *arg, const struct store_job *j)
+{
+    struct rerouting *x = arg;
+    struct route_job a = asked(j);
+    struct routed to;
+    struct err e = {0};
+    struct lane *lane;
+    x->got++;
+    if (route_decide(x->r->conf, x->r->o->catalog, &a, &to, &e) < 0) {
+        log_warn("job=%s waits: %s", j->name, e.text);
+        return 0;
+    }
+    struct move *v = moves_add(x->m, MOVE_LANE);
+    if (v == NULL || (lane = runner_lane(x->r, to.lane)) == NULL) {
+        x->failed = true;
+        return 1;
+    }
+    v->job = j->id;
+    v->name = lane->name;
+    lane->dry = false;
+    return 0;
+}
+
+int admit_reroute(struct runner *r, struct moves *m)
+{
+    struct rerouting x = {r, m, 0, false};
+    size_t before = m->count;
+    struct err e = {0};
+    if (!r->unrouted)
+        return 0;
+    if (store_ready(r->o->store, NULL, REROUTE_AT_ONCE, NULL, on_unrouted, &x, &e) < 0)
+        log_error("%s", e.text);
+    r->unrouted = m->count > before;
+    return x.failed ? -1 : 0;
+}
+
+/* --- may it start? --- */
+
+/* Room for the worst case of what is out, and a margin for ourselves. */
+static bool disk_has_room(struct runner *r, int64_t more)
+{
+    int64_t now = runner_mono(r);
+    struct statvfs fs;
+    if (now - r->disk_looked_at < 500 && r->disk_looked_at != 0)
+        return !r->disk_short;
+    r->disk_looked_at = now;
+    if (statvfs(r->o->queue->state, &fs) < 0)
+        return true;
+    int64_t have = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
+    int64_t want = r->out_bytes + more + DISK_MARGIN;
+    r->disk_short = have < want;
+    if (r->disk_short)
+        snprintf(r->disk_says, sizeof r->disk_says,
+                 "the disk of %.60s has %" PRId64 " MiB left, %" PRId64 " are wanted",
+                 r->o->queue->state, have >> 20, (want >> 20) + 1);
+    return !r->disk_short;
+}
+
+/* Stored twice for a while (log and file), and as a result. */
+static int64_t worst_bytes(const struct live *l)
+{
+    int64_t tokens = l->job.max_tokens ? l->job.max_tokens : l->routed.max_tokens;
+    return 3 * (tokens * 6 + 16384);
+}
+
+/* An unproven or failing source shows few at a time, so that it cannot burn many. */
+static bool brake_allows(const struct runner *r, const struct brake *b)
+{
+    if (b == NULL)
+        return true;
+    if (b->parking || b->parked)
+        return false;
+    if (b->proven && b->streak < BRAKE_FREE)
+        return true;
+    int64_t left = r->conf->limits.mass_failure - b->streak;
+    return b->in_flight < (left > 1 ? left : 1);
+}
+
+/* Consecutive probes are different jobs, where there is another. */
+static struct live *choose(struct runner *r, struct lane *lane, bool probe)
+{
+    struct live *fallback = NULL;
+    for (struct live *l = lane->first; l; l = l->next) {
+        if (!brake_allows(r, l->brake))
+            continue;
+        if (!probe || (l->job.id != lane->last_probe && l->job.id != r->last_reset))
+            return l;
+        if (fallback == NULL)
+            fallback = l;
+    }
+    return fallback;
+}
+
+/* One runner of this machine probes an account whose halt is on record. */
+static bool probe_is_ours(struct runner *r)
+{
+    struct err e = {0};
+    if (!r->probing)
+        return true;
+    if (r->out > 0)
+        return false;
+    int ours = account_probe_begin(r->o->accounts, r->account, &e);
+    if (ours < 0)
+        log_warn("%s", e.text);
+    return ours != 0;
+}
+
+static bool may_send_at_all(struct runner *r, int64_t now)
+{
+    if (r->stop || r->sick || !r->gate_open || now < r->account_hold)
+        return false;
+    if (r->o->first > 0 && r->admitted >= r->o->first)
+        return false;
+    if (r->endpoint.open && (r->out > 0 || now < r->endpoint.probe_at))
+        return false;
+    return probe_is_ours(r);
+}
+
+static int admit_one(struct runner *r, struct lane *lane, struct live *l,
+                     struct moves *m)
+{
+    struct move *v = moves_add(m, MOVE_ADMIT);
+    if (v == NULL)
+        return -1;
+    int64_t tokens = l->job.max_tokens ? l->job.max_tokens : l->routed.max_tokens;
+    ready_remove(l);
+    l->where = LIVE_ADMITTED;
+    l->probe = lane->breaker.open || r->endpoint.open;
+    l->attempt = r->next_attempt++;
+    l->started_wall = runner_wall(r);
+    l->started_at = runner_mono(r);
+    l->worst = budget_worst(catalog_find(r->o->catalog, l->routed.model), l->job.bytes,
+                            tokens);
+    lane_started(lane);
+    if (l->probe)
+        lane->last_probe = l->job.id;
+    if (l->brake)
+        l->brake->in_flight++;
+    r->out++;
+    l->worst_bytes = worst_bytes(l);
+    r->out_bytes += l->worst_bytes;
+    r->admitted++;
+
+    v->owner = l;
+    v->job = l->job.id;
+    v->count = l->job.revision;
+    v->attempt = l->attempt;
+    v->run = r->run;
+    v->now = l->started_wall;
+    v->text = l->routed.why;
+    v->at.lane = lane->name;
+    v->at.tier = l->routed.tier;
+    v->at.model = l->routed.model;
+    v->at.worst = l->worst;
+    v->at.attempts = l->job.attempts + 1;
+    return 0;
+}
+
+void admit_some(struct runner *r, struct moves *m)
+{
+    int64_t now = runner_mono(r), ask_at;
+    for (struct lane *lane = r->lanes; lane; lane = lane->next) {
+        while (lane_state(lane, now, &ask_at) == LANE_OPEN && may_send_at_all(r, now)) {
+            bool probe = lane->breaker.open || r->endpoint.open;
+            struct live *l = choose(r, lane, probe);
+            if (l == NULL || !disk_has_room(r, worst_bytes(l)) ||
+                admit_one(r, lane, l, m) < 0)
+                break;
+        }
+    }
+}
+
+/* The admission is off: as if it had never been thought of. */
+void admit_undo(struct runner *r, struct live *l)
+{
+    lane_dropped(l->lane);
+    if (l->brake)
+        l->brake->in_flight--;
+    r->out--;
+    r->out_bytes -= l->worst_bytes;
+    r->admitted--;
+}
+
+/* The row is on disk: now the request may leave. */
+void admit_start(struct runner *r, struct live *l, const struct move *v)
+{
+    struct err e = {0};
+    if (v->changed != 1) {
+        admit_undo(r, l); /* canceled or revised since it was read */
+        live_forget(&r->table, l);
+        live_free(l);
+        return;
+    }
+    r->tally.sent++;
+    l->job.sendings++;
+    if (l->job.first_started == 0)
+        l->job.first_started = l->started_wall;
+    if (r->stop) {
+        l->note = NOTE_TAKEN_BACK;
+    } else {
+        struct sending s = {.owner = l,
+                            .model = l->routed.model,
+                            .effort = l->routed.effort,
+                            .max_tokens = l->job.max_tokens ? l->job.max_tokens
+                                                            : l->routed.max_tokens,
+                            .asks = l->job.asks,
+                            .members = l->job.body,
+                            .members_len = l->job.body_len};
+        effect_before("start", l->attempt);
+        l->call = r->sender->start(r->sender, l, &s, 1, &e);
+        effect_after("start", l->attempt);
+        if (l->call) {
+            l->where = LIVE_OUT;
+            return;
+        }
+        log_error("job=%s could not be sent: %s", l->job.name, e.text);
+        l->note = NOTE_TAKEN_BACK;
+    }
+    l->where = LIVE_NOTED;
+    l->next = NULL;
+    *r->noted_last = l;
+    r->noted_last = &l->next;
+    runner_poke(r);
+}
+
+/* Is there anything that waits, and until when (monotonic)? In words, too. */
+bool admit_waiting(struct runner *r, int64_t *ask_at, char *says, size_t size)
+{
+    int64_t now = runner_mono(r), soonest = 0;
+    bool waiting = false;
+    *says = '\0';
+    for (struct lane *l = r->lanes; l; l = l->next) {
+        int64_t at;
+        char why[LANE_WHY_MAX + 80];
+        if (l->first == NULL && l->dry)
+            continue;
+        enum lane_state s = lane_state(l, now, &at);
+        if (s == LANE_CLOSED)
+            continue; /* no time will open it */
+        waiting = true;
+        if (at > 0 && (soonest == 0 || at < soonest))
+            soonest = at;
+        if ((s == LANE_HELD || s == LANE_TRIPPED) && *says == '\0')
+            snprintf(says, size, "%.60s: %s", l->name,
+                     lane_says(l, now, why, sizeof why));
+    }
+    if (waiting && now < r->account_hold) {
+        soonest = r->account_hold;
+        snprintf(says, size, "%s", r->account_why);
+    }
+    if (waiting && r->endpoint.open) {
+        if (soonest < r->endpoint.probe_at)
+            soonest = r->endpoint.probe_at;
+        snprintf(says, size, "%.120s; one probe at a time", r->endpoint_says);
+    }
+    if (waiting && r->disk_short) {
+        soonest = now + 1000;
+        snprintf(says, size, "%s", r->disk_says);
+    }
+    if (waiting && r->probing && r->out == 0) {
+        soonest = now + 1000; /* another runner may be probing for us */
+        snprintf(says, size, "one request at a time until the account answers");
+    }
+    if (r->next_rest) {
+        int64_t at = now + r->next_rest - runner_wall(r);
+        waiting = true;
+        if (soonest == 0 || at < soonest)
+            soonest = at > now ? at : now;
+    }
+    *ask_at = soonest;
+    return waiting;
+}

@@ -1,0 +1,43 @@
+#ifndef CMD_H
+#define CMD_H
+
+#include "conf/conf.h"
+#include "jobs/queue.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct err;
+
+/* What a command line says, read once for all subcommands. */
+struct cmd_args {
+    const char *dir;
+    char **names; /* what follows DIR */
+    int names_len;
+    const char *conf_file;
+    const char **sets; /* "section.key=value" */
+    int sets_len;
+    bool json, quiet, accept_changes, accept_empty;
+    int64_t first;
+    int64_t until_wall;
+    const char *format, *only;
+};
+
+typedef int cmd_fn(const struct cmd_args *a);
+
+struct cmd {
+    const char *name, *usage, *help;
+    const char *options; /* the long options it takes, "first json ..." */
+    bool wants_dir, takes_names;
+    cmd_fn *run;
+};
+
+cmd_fn cmd_run, cmd_status, cmd_results, cmd_retry, cmd_cancel, cmd_options;
+
+/* The configuration in its order, checked; and the queue's places. */
+int cmd_conf(const struct cmd_args *a, struct conf *c, struct err *e);
+
+/* Print `e` and give the exit code that fits it. */
+int cmd_failed(const struct err *e);
+
+#endif

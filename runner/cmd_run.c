@@ -1,0 +1,61 @@
+#include "runner/cmd.h"
+
+#include "conf/catalog.h"
+#include "jobs/account.h"
+#include "jobs/store.h"
+#include "runner/err.h"
+#include "runner/key.h"
+#include "runner/runner.h"
+
+#include <string.h>
+
+static int run(const struct cmd_args *a, const struct conf *conf, struct queue *q,
+               struct err *e)
+{
+    char key[KEY_MAX], dir[3800];
+    struct catalog *catalog = NULL;
+    struct account_store *accounts = NULL;
+    struct store *store = NULL;
+    int code = -1;
+
+    if (key_load(conf, key, sizeof key, e) < 0 || queue_lock(q, e) < 0 ||
+        (catalog = catalog_new(e)) == NULL || account_dir(dir, sizeof dir, e) < 0 ||
+        (accounts = account_open(dir, e)) == NULL ||
+        (store = store_open(q->state, STORE_RUN, conf->store.sync == SYNC_FULL, e)) ==
+            NULL)
+        goto out;
+    code = runner_run(&(struct runner_opts){.conf = conf,
+                                            .catalog = catalog,
+                                            .queue = q,
+                                            .store = store,
+                                            .accounts = accounts,
+                                            .key = key,
+                                            .json = a->json,
+                                            .quiet = a->quiet,
+                                            .accept_changes = a->accept_changes,
+                                            .accept_empty = a->accept_empty,
+                                            .first = a->first,
+                                            .until_wall = a->until_wall},
+                      e);
+out:
+    explicit_bzero(key, sizeof key);
+    store_close(store);
+    account_close(accounts);
+    catalog_free(catalog);
+    return code;
+}
+
+int cmd_run(const struct cmd_args *a)
+{
+    struct err e = {0};
+    struct conf conf = {0};
+    struct queue q = {.lock_root = -1, .lock_state = -1};
+    int code = -1;
+    if (cmd_conf(a, &conf, &e) == 0 && queue_find(&q, a->dir, &conf, &e) == 0)
+        code = run(a, &conf, &q, &e);
+    if (e.code != ERR_NONE)
+        code = cmd_failed(&e);
+    queue_close(&q);
+    conf_free(&conf);
+    return code;
+}

@@ -1,0 +1,665 @@
+/*
+ * What endings mean: the sender reports, it is judged and noted; the next tick turns
+ * what was noted into moves; after the commit memory follows. A halt alone takes effect
+ * at once: from the moment it is known nothing more may leave.
+ */
+#include "runner/machine.h"
+
+#include "jobs/textbuf.h"
+#include "runner/answer.h"
+#include "runner/effect.h"
+#include "runner/log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void note(struct runner *r, struct live *l)
+{
+    l->where = LIVE_NOTED;
+    l->call = NULL;
+    l->next = NULL;
+    *r->noted_last = l;
+    r->noted_last = &l->next;
+    runner_poke(r);
+}
+
+/* --- the sender reports --- */
+
+static int64_t header_number(const struct answer *a, const char *name)
+{
+    char text[32], *end;
+    if (answer_header(a, name, text, sizeof text) == NULL)
+        return -1;
+    long long n = strtoll(text, &end, 10);
+    return end == text || n < 0 ? -1 : n;
+}
+
+/* Do the headers show every bucket full? Then a refusal for rate is the job's own. */
+static bool buckets_full(const struct answer *a)
+{
+    static const char *const kinds[] = {"requests", "input-tokens", "output-tokens"};
+    bool any = false;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        char limit[64], remaining[64];
+        snprintf(limit, sizeof limit, "anthropic-ratelimit-%s-limit", kinds[i]);
+        snprintf(remaining, sizeof remaining, "anthropic-ratelimit-%s-remaining",
+                 kinds[i]);
+        int64_t l = header_number(a, limit), left = header_number(a, remaining);
+        if (l < 0 || left < 0)
+            continue;
+        any = true;
+        if (left < l)
+            return false;
+    }
+    return any;
+}
+
+/* Whose key it is, and what its limits are, as the answers' headers say. */
+static void learn(struct runner *r, struct lane *lane, const struct answer *a)
+{
+    struct err e = {0};
+    char org[80], workspace[80], name[ACCOUNT_NAME_MAX];
+    if (!r->account_learned &&
+        answer_header(a, "anthropic-organization-id", org, sizeof org)) {
+        if (answer_header(a, "anthropic-workspace-id", workspace, sizeof workspace) ==
+            NULL)
+            snprintf(workspace, sizeof workspace, "default");
+        snprintf(name, sizeof name, "%s/%s", org, workspace);
+        if (strcmp(name, r->account) != 0 &&
+            account_learn(r->o->accounts, r->fingerprint, name, &e) < 0)
+            log_warn("%s", e.text);
+        snprintf(r->account, sizeof r->account, "%s", name);
+        r->account_learned = r->account_untold = true;
+    }
+    int64_t rpm = header_number(a, "anthropic-ratelimit-requests-limit");
+    if (rpm < 0 || rpm == lane->rpm)
+        return;
+    lane->rpm = rpm;
+    lane->itpm = header_number(a, "anthropic-ratelimit-input-tokens-limit");
+    lane->otpm = header_number(a, "anthropic-ratelimit-output-tokens-limit");
+    log_info("lane=%s limits rpm=%" PRId64 " itpm=%" PRId64 " otpm=%" PRId64,
+             lane->name, lane->rpm, lane->itpm, lane->otpm);
+    struct account_lane kept = {
+        .hold_until = 0, .rpm = lane->rpm, .itpm = lane->itpm, .otpm = lane->otpm};
+    if (account_lane_set(r->o->accounts, r->account, lane->name, &kept, &e) < 0)
+        log_warn("%s", e.text);
+}
+
+static void halt(struct runner *r, enum stop why, const struct judgement *j)
+{
+    struct err e = {0};
+    struct account_halt h = {.at = runner_wall(r), .until = j->until};
+    snprintf(h.reason, sizeof h.reason, "%s", verdict_name(j->verdict));
+    snprintf(h.says, sizeof h.says, "%s", j->sentence);
+    runner_begin_stop(r, why, j->sentence, j->until);
+    if (account_halt_set(r->o->accounts, r->account, &h, &e) < 0)
+        log_warn("%s", e.text);
+    account_probe_end(r->o->accounts);
+}
+
+/* The account answered as it should: a halt on record is over. */
+static void unhalt(struct runner *r)
+{
+    struct err e = {0};
+    if (!r->probing)
+        return;
+    r->probing = false;
+    if (account_halt_clear(r->o->accounts, r->account, &e) < 0)
+        log_warn("%s", e.text);
+    account_probe_end(r->o->accounts);
+    log_info("account=%s answers again: the lanes open", r->account);
+}
+
+static void act_at_once(struct runner *r, const struct judgement *j)
+{
+    int64_t now = runner_mono(r);
+    switch (j->verdict) {
+    case VERDICT_NO_CREDIT:
+        halt(r, STOP_NO_CREDIT, j);
+        break;
+    case VERDICT_SPEND_LIMIT:
+        halt(r, STOP_SPEND_LIMIT, j);
+        break;
+    case VERDICT_KEY_REFUSED:
+        halt(r, STOP_KEY, j);
+        break;
+    case VERDICT_PLAN_LIMIT: {
+        int64_t span = j->retry_ms >= 0 ? j->retry_ms : j->until - runner_wall(r);
+        if (span < 60000)
+            span = 60000;
+        r->account_hold = now + span;
+        snprintf(r->account_why, sizeof r->account_why, "plan limit: %.150s",
+                 j->sentence);
+        break;
+    }
+    case VERDICT_ACCEPTED:
+    case VERDICT_TRUNCATED:
+    case VERDICT_REFUSED:
+        unhalt(r);
+        break;
+    default:
+        break;
+    }
+}
+
+static void on_report(void *owner, const struct answer *a, char **keep)
+{
+    struct live *l = owner;
+    struct runner *r = l->runner;
+    effect_before("answered", l->attempt);
+    effect_after("answered", l->attempt);
+    verdict_judge(a,
+                  &(struct verdict_about){.wall_ms = runner_wall(r),
+                                          .model_from_job = l->routed.from_job,
+                                          .model_is_tiers = l->routed.tier != NULL},
+                  &l->judged);
+    l->note = NOTE_ANSWER;
+    l->left = a->left;
+    l->status = a->status;
+    l->no_answer = a->left && a->broke != ANSWER_WHOLE && a->broke != BREAK_TOO_LARGE;
+    l->full = buckets_full(a);
+    if (!l->judged.known)
+        log_warn("job=%s an answer of an unknown shape: status=%ld why=%s body=%.600s",
+                 l->job.name, a->status, a->why ? a->why : "", a->body);
+    if (a->body_len > 0 && !l->no_answer &&
+        (l->judged.verdict == VERDICT_ACCEPTED ||
+         l->judged.verdict == VERDICT_TRUNCATED ||
+         l->judged.verdict == VERDICT_REFUSED)) {
+        l->message_len = a->body_len;
+        l->message = *keep ? *keep : strndup(a->body, a->body_len);
+        *keep = NULL;
+    }
+    if (a->status > 0)
+        learn(r, l->lane, a);
+    r->answer_at = runner_mono(r);
+    act_at_once(r, &l->judged);
+    log_debug("job=%s attempt=%" PRId64 " lane=%s model=%s status=%ld verdict=\"%s\" "
+              "ms=%" PRId64 " window=%d in_flight=%d request_id=%s says=\"%s\"",
+              l->job.name, l->attempt, l->lane->name, l->routed.model, l->status,
+              verdict_name(l->judged.verdict), runner_mono(r) - l->started_at,
+              l->lane->window.size, l->lane->in_flight, l->judged.request_id,
+              l->judged.sentence);
+    note(r, l);
+}
+
+static void on_ended(void *owner)
+{
+    (void)owner; /* a message's call is its one attempt */
+}
+
+const struct sender_told ended_told = {on_report, on_ended};
+
+/* --- cancelling --- */
+
+void ended_cancel(struct runner *r, struct live *l)
+{
+    l->left = r->sender->left(l->call);
+    r->sender->cancel(l->call);
+    l->note = l->left ? NOTE_CUT_OFF : NOTE_TAKEN_BACK;
+    l->no_answer = l->left;
+    note(r, l);
+}
+
+void ended_cancel_all(struct runner *r, bool only_unsent)
+{
+    for (size_t i = 0; i < LIVE_BUCKETS; i++)
+        for (struct live *l = r->table.bucket[i]; l; l = l->hash_next)
+            if (l->where == LIVE_OUT && !(only_unsent && r->sender->left(l->call)))
+                ended_cancel(r, l);
+}
+
+/* --- blame --- */
+
+static void suspect_add(struct runner *r, const struct live *l, struct lane *lane)
+{
+    struct suspect s = {.job = l->job.id,
+                        .revision = l->job.revision,
+                        .at = runner_mono(r),
+                        .attempts = l->job.attempts,
+                        .silent = l->job.silent,
+                        .bare = lane == NULL,
+                        .lane = lane};
+    for (int i = 0; i < r->suspects_len; i++)
+        if (r->suspects[i].job == s.job || (lane && r->suspects[i].lane == lane)) {
+            r->suspects[i] = s; /* a lane has one: the probe that failed last */
+            return;
+        }
+    if (r->suspects_len < SUSPECTS_MAX)
+        r->suspects[r->suspects_len++] = s;
+}
+
+/* The job goes back with one attempt more, wherever it is by now. */
+static void charge(struct runner *r, const struct suspect *s, struct moves *m)
+{
+    struct live *l = live_find(&r->table, s->job);
+    if (l && l->job.revision != s->revision)
+        return;
+    int attempts = l ? l->job.attempts : s->attempts;
+    int silent = l ? l->job.silent : s->silent;
+    if (l && l->where != LIVE_READY) {
+        l->job.attempts++; /* its own settlement writes them */
+        l->job.silent += s->bare;
+        return;
+    }
+    struct settled to = settle_charge(attempts, silent, s->bare,
+                                      (int)r->conf->limits.attempts);
+    struct move *v = moves_add(m, MOVE_COUNT);
+    if (v == NULL)
+        return;
+    v->job = s->job;
+    v->count = s->revision;
+    v->at.attempts = 1;
+    v->at.silent = s->bare;
+    v->to = to.to;
+    v->outcome = to.outcome;
+    v->now = runner_wall(r);
+    v->text = to.outcome == OUTCOME_NO_ANSWER
+                  ? "its sendings ended without any answer while others got through"
+                  : "it failed each time while others got through";
+    if (l == NULL)
+        return;
+    l->job.attempts++;
+    l->job.silent += s->bare;
+    if (to.to != JOB_QUEUED) {
+        ready_remove(l);
+        live_forget(&r->table, l);
+        live_free(l);
+    }
+}
+
+/* Somebody got through: those who did not, and left before, are to blame themselves. */
+static void charge_suspects(struct runner *r, const struct live *ok, struct moves *m)
+{
+    int kept = 0;
+    for (int i = 0; i < r->suspects_len; i++) {
+        struct suspect s = r->suspects[i];
+        if (s.at < ok->started_at && s.job != ok->job.id &&
+            (s.lane == NULL || s.lane == ok->lane))
+            charge(r, &s, m);
+        else if (s.job != ok->job.id)
+            r->suspects[kept++] = s;
+    }
+    r->suspects_len = kept;
+}
+
+static void clear_suspects(struct runner *r)
+{
+    int kept = 0;
+    for (int i = 0; i < r->suspects_len; i++)
+        if (r->suspects[i].lane)
+            r->suspects[kept++] = r->suspects[i];
+    r->suspects_len = kept;
+}
+
+/* --- endpoint and brake --- */
+
+static void endpoint_bad(struct runner *r, const struct live *l)
+{
+    snprintf(r->endpoint_says, sizeof r->endpoint_says, "unreachable: %.150s",
+             l->judged.sentence);
+    if (!breaker_bad(&r->endpoint, ENDPOINT_TRIP, l->probe, runner_mono(r)))
+        return;
+    clear_suspects(r); /* it was not them */
+    log_warn("endpoint unreachable: %s; one probe at a time, no attempts are used",
+             l->judged.sentence);
+}
+
+static void endpoint_told(struct runner *r, const struct live *l, struct moves *m)
+{
+    const struct judgement *j = &l->judged;
+    if (j->verdict == VERDICT_UNREACHABLE) {
+        endpoint_bad(r, l);
+    } else if (j->bare_reset && l->no_answer) {
+        if (r->last_reset != l->job.id)
+            endpoint_bad(r, l);
+        r->last_reset = l->job.id;
+    } else if (l->status > 0) {
+        if (r->endpoint.open)
+            log_info("endpoint reachable again");
+        breaker_good(&r->endpoint);
+        r->last_reset = 0;
+        if (verdict_whose(j->verdict) == WHOSE_JOB && j->verdict != VERDICT_TRANSIENT)
+            charge_suspects(r, l, m);
+    }
+}
+
+static bool is_failure(const struct settled *s)
+{
+    return s->to == JOB_FAILED || s->to == JOB_PARKED;
+}
+
+static void brake_told(struct runner *r, const struct live *l, const struct settled *s)
+{
+    struct brake *b = l->brake;
+    if (b == NULL)
+        return;
+    b->in_flight--;
+    if (s->to == JOB_DONE) {
+        b->streak = 0;
+        b->proven = true;
+    } else if (is_failure(s) && !l->canceled) {
+        bool like = b->outcome == s->outcome && strcmp(b->type, l->judged.type) == 0;
+        b->streak = like ? b->streak + 1 : 1;
+        b->outcome = s->outcome;
+        snprintf(b->type, sizeof b->type, "%s", l->judged.type);
+    }
+    if (b->streak < r->conf->limits.mass_failure || b->parking || b->parked)
+        return;
+    b->parking = true;
+    snprintf(b->says, sizeof b->says, "%d like failures in a row: %.140s", b->streak,
+             l->judged.sentence);
+    tell_line(
+        r->tell, true,
+        "%s is parked after %d like failures in a row (%s). Mend it, or take it up "
+        "again with `nightmill retry`.",
+        b->path, b->streak, l->judged.sentence);
+    ended_drop_source(r, b->source);
+}
+
+/* What waits in memory of a source that is being parked goes back to disk. */
+void ended_drop_source(struct runner *r, int64_t source)
+{
+    for (struct lane *lane = r->lanes; lane; lane = lane->next)
+        for (struct live *l = lane->first, *next; l; l = next) {
+            next = l->next;
+            if (l->job.source != source)
+                continue;
+            ready_remove(l);
+            live_forget(&r->table, l);
+            live_free(l);
+        }
+}
+
+/* --- noted endings become moves --- */
+
+static void lane_told(struct runner *r, struct live *l)
+{
+    struct lane *lane = l->lane;
+    int64_t now = runner_mono(r);
+    if (l->note != NOTE_ANSWER) {
+        lane_dropped(lane);
+        return;
+    }
+    bool was_tripped = lane->breaker.open, was_closed = lane->closed;
+    bool held = lane_ended(lane,
+                           &(struct lane_end){.verdict = l->judged.verdict,
+                                              .j = &l->judged,
+                                              .started_at = l->started_at,
+                                              .wall_now = runner_wall(r),
+                                              .probe = l->probe,
+                                              .bare_reset = l->judged.bare_reset,
+                                              .random = runner_random(r)},
+                           now);
+    if (held) {
+        struct err e = {0};
+        struct account_lane kept = {.hold_span = lane->hold_until - now,
+                                    .rpm = lane->rpm,
+                                    .itpm = lane->itpm,
+                                    .otpm = lane->otpm};
+        kept.hold_until = runner_wall(r) + kept.hold_span;
+        snprintf(kept.hold_why, sizeof kept.hold_why, "%s", lane->why);
+        r->tally.held++;
+        /* Written where somebody could use it: a second is over before it is read. */
+        if (kept.hold_span >= 1000 &&
+            account_lane_set(r->o->accounts, r->account, lane->name, &kept, &e) < 0)
+            log_warn("%s", e.text);
+    }
+    if (held || lane->breaker.open != was_tripped || lane->closed != was_closed) {
+        char says[LANE_WHY_MAX + 80];
+        struct textbuf why = {0};
+        int64_t at;
+        enum lane_state s = lane_state(lane, now, &at);
+        lane_says(lane, now, says, sizeof says);
+        log_info("lane=%s %s window=%d", lane->name, says, lane->window.size);
+        textbuf_json(&why, says);
+        tell_event(r->tell, s == LANE_OPEN ? "lane_opened" : "lane_held",
+                   runner_wall(r), "\"lane\":\"%s\",\"state\":\"%s\",\"why\":%s",
+                   lane->name, lane_state_name(s), why.at ? why.at : "null");
+        textbuf_free(&why);
+        lane->told = s;
+    }
+}
+
+static struct settled decide(struct runner *r, const struct live *l, bool tripped,
+                             bool again)
+{
+    if (l->canceled)
+        return (struct settled){.to = JOB_FAILED,
+                                .outcome = OUTCOME_CANCELED,
+                                .attempt = l->no_answer ? ATTEMPT_IN_DOUBT
+                                           : l->note == NOTE_TAKEN_BACK
+                                               ? ATTEMPT_TAKEN_BACK
+                                               : ATTEMPT_ANSWERED,
+                                .attempts = l->job.attempts,
+                                .silent = l->job.silent};
+    if (l->note == NOTE_TAKEN_BACK)
+        return (struct settled){.to = JOB_QUEUED,
+                                .attempt = ATTEMPT_TAKEN_BACK,
+                                .attempts = l->job.attempts,
+                                .silent = l->job.silent};
+    if (l->note == NOTE_CUT_OFF)
+        return (struct settled){
+            .to = r->conf->jobs.in_doubt == IN_DOUBT_HOLD ? JOB_PARKED : JOB_QUEUED,
+            .outcome = r->conf->jobs.in_doubt == IN_DOUBT_HOLD ? OUTCOME_IN_DOUBT
+                                                               : OUTCOME_NONE,
+            .attempt = ATTEMPT_IN_DOUBT,
+            .attempts = l->job.attempts,
+            .silent = l->job.silent};
+    return settle_decide(
+        &(struct settle_about){.judged = &l->judged,
+                               .attempts = l->job.attempts,
+                               .silent = l->job.silent,
+                               .attempts_max = (int)r->conf->limits.attempts,
+                               .no_answer = l->no_answer,
+                               .tripped = tripped,
+                               .again = again,
+                               .alone = l->full && l->lane->in_flight == 1,
+                               .random = runner_random(r)});
+}
+
+/* Once an ending: what it tells of lane, endpoint, source and job. */
+static void hear(struct runner *r, struct live *l, struct moves *m)
+{
+    bool tripped = l->lane->breaker.open || r->endpoint.open;
+    bool again = l->note == NOTE_ANSWER && l->judged.bare_reset &&
+                 r->last_reset == l->job.id;
+    l->settled = decide(r, l, tripped, again);
+    l->heard = true;
+    if (l->note == NOTE_ANSWER) {
+        bool failed_probe = l->probe && l->judged.verdict == VERDICT_TRANSIENT &&
+                            !l->judged.bare_reset;
+        endpoint_told(r, l, m);
+        if (l->settled.suspect && !r->endpoint.open)
+            suspect_add(r, l, NULL);
+        else if (failed_probe && l->settled.to == JOB_QUEUED)
+            suspect_add(r, l, l->lane);
+    }
+    lane_told(r, l);
+    brake_told(r, l, &l->settled);
+}
+
+static const char *says_of(const struct live *l)
+{
+    switch (l->note) {
+    case NOTE_ANSWER:
+        return l->judged.sentence;
+    case NOTE_TAKEN_BACK:
+        return l->canceled ? "canceled on request" : NULL;
+    case NOTE_CUT_OFF:
+        return l->canceled
+                   ? "canceled on request; it may have been answered"
+                   : "cut off when the run had to end; it may have been answered";
+    }
+    return NULL;
+}
+
+static void settle_one(struct runner *r, struct live *l, struct moves *m)
+{
+    struct move *v = moves_add(m, MOVE_SETTLE);
+    const struct settled *s = &l->settled;
+    const struct judgement *j = &l->judged;
+    bool answered = l->note == NOTE_ANSWER;
+    if (v == NULL)
+        return; /* it stays noted, and the next tick tries again */
+    l->settling = true;
+    v->owner = l;
+    v->job = l->job.id;
+    v->attempt = l->attempt;
+    v->run = r->run;
+    v->now = runner_wall(r);
+    v->to = s->to;
+    v->outcome = s->outcome;
+    v->text = s->to == JOB_DONE ? NULL : says_of(l);
+    v->type = answered && s->to != JOB_DONE && *j->type ? j->type : NULL;
+    if (s->to == JOB_QUEUED && s->rest_ms > 0) {
+        v->ready_at = v->now + s->rest_ms;
+        v->ready_span = s->rest_ms;
+    }
+    v->at.state = s->attempt;
+    v->at.attempts = s->attempts;
+    v->at.silent = s->silent;
+    v->at.verdict = answered ? (int)j->verdict : -1;
+    v->at.status = answered ? l->status : 0;
+    v->at.request_id = answered && *j->request_id ? j->request_id : NULL;
+    if (answered && j->has_usage) {
+        const struct model *model = catalog_find(r->o->catalog, l->routed.model);
+        v->at.has_usage = true;
+        v->at.usage = j->usage;
+        v->at.cost = model && model->priced ? catalog_cost(model, &j->usage) : 0;
+    }
+    if (s->keep && l->message) {
+        v->at.message = l->message;
+        v->at.message_len = l->message_len;
+    }
+}
+
+void ended_settle(struct runner *r, struct moves *m)
+{
+    struct move *totals = NULL;
+    for (struct live *l = r->noted; l; l = l->next) {
+        if (!l->heard)
+            hear(r, l, m);
+        struct move **at = m->last;
+        settle_one(r, l, m);
+        struct move *v = *at;
+        if (v == NULL || v->at.state != ATTEMPT_ANSWERED || !v->at.has_usage)
+            continue; /* what is in doubt is not spent: it is in doubt */
+        if (totals == NULL && (totals = moves_add(m, MOVE_RUN_TOTALS)) == NULL)
+            continue;
+        totals->run = r->run;
+        totals->at.cost += v->at.cost;
+        totals->at.usage.input += v->at.usage.input;
+        totals->at.usage.output += v->at.usage.output;
+        totals->at.usage.cache_read += v->at.usage.cache_read;
+        totals->at.usage.cache_write_5m += v->at.usage.cache_write_5m;
+        totals->at.usage.cache_write_1h += v->at.usage.cache_write_1h;
+    }
+}
+
+/* --- after the commit --- */
+
+static void tell_end(struct runner *r, const struct live *l, const struct move *v)
+{
+    char usd[CATALOG_USD_MAX];
+    bool done = v->to == JOB_DONE;
+    if (!done && !l->canceled)
+        log_warn("job=%s %s outcome=%s: %s", l->job.name, job_state_name(v->to),
+                 job_outcome_name(v->outcome), v->text ? v->text : "");
+    if (!tell_wants_events(r->tell))
+        return;
+    struct textbuf name = {0}, says = {0};
+    textbuf_json(&name, l->job.name);
+    textbuf_json(&says, v->text);
+    tell_event(r->tell, done ? "job_done" : "job_failed", v->now,
+               "\"job\":%s,\"state\":\"%s\",\"outcome\":\"%s\",\"model\":\"%s\","
+               "\"cost_usd\":\"%s\",\"says\":%s",
+               name.at ? name.at : "null", job_state_name(v->to),
+               job_outcome_name(v->outcome), l->routed.model,
+               catalog_usd(v->at.cost, usd), says.at ? says.at : "null");
+    textbuf_free(&name);
+    textbuf_free(&says);
+}
+
+/* Everything of the result, as the store would give it. */
+static void fill_result(struct live *l, const struct move *v)
+{
+    struct store_result *x = &l->result;
+    x->job = l->job;
+    x->job.state = v->to;
+    x->job.outcome = v->outcome;
+    x->job.seq = v->seq;
+    x->job.finished_at = v->now;
+    x->job.rests = l->job.rests + 1;
+    x->job.says = v->text;
+    x->job.type = v->type;
+    x->last = (struct store_attempt){.id = l->attempt,
+                                     .tier = l->routed.tier,
+                                     .model = l->routed.model,
+                                     .why = l->routed.why,
+                                     .request_id = v->at.request_id,
+                                     .has_usage = v->at.has_usage,
+                                     .usage = v->at.usage};
+    x->job.sendings -= v->at.state == ATTEMPT_TAKEN_BACK;
+    x->job.cost += v->at.cost;
+    x->message = v->at.message;
+    x->message_len = v->at.message_len;
+}
+
+static void back_to_wait(struct runner *r, struct live *l, const struct move *v)
+{
+    l->job.cost += v->at.cost;
+    l->job.attempts = v->at.attempts;
+    l->job.silent = v->at.silent;
+    l->job.sendings -= v->at.state == ATTEMPT_TAKEN_BACK;
+    free(l->message);
+    l->message = NULL;
+    l->heard = l->settling = l->no_answer = false;
+    bool parked = l->brake && (l->brake->parking || l->brake->parked);
+    if (v->ready_at == 0 && !parked && !l->lane->closed) {
+        ready_push(l, true);
+        return;
+    }
+    if (v->ready_at && (r->next_rest == 0 || v->ready_at < r->next_rest))
+        r->next_rest = v->ready_at;
+    l->lane->dry = false; /* it waits on disk now */
+    live_forget(&r->table, l);
+    live_free(l);
+}
+
+void ended_settled(struct runner *r, const struct move *v)
+{
+    struct live *l = v->owner;
+    struct live **at = &r->noted;
+    while (*at != l)
+        at = &(*at)->next;
+    *at = l->next;
+    if (r->noted_last == &l->next)
+        r->noted_last = at;
+    l->next = NULL;
+
+    r->out--;
+    r->out_bytes -= l->worst_bytes;
+    if (v->at.state == ATTEMPT_ANSWERED) {
+        r->tally.spent += v->at.cost;
+        r->tally.tokens_in += v->at.usage.input + v->at.usage.cache_read +
+                              v->at.usage.cache_write_5m + v->at.usage.cache_write_1h;
+        r->tally.tokens_out += v->at.usage.output;
+    }
+    if (v->to == JOB_QUEUED) {
+        back_to_wait(r, l, v);
+        return;
+    }
+    r->tally.queued--;
+    if (v->to == JOB_DONE)
+        r->tally.done++;
+    else if (v->to == JOB_PARKED)
+        r->tally.parked++;
+    else
+        r->tally.failed++;
+    tell_end(r, l, v);
+    fill_result(l, v);
+    live_forget(&r->table, l);
+    runner_finished(r, l);
+}

@@ -1,0 +1,587 @@
+/*
+ * Where libcurl meets libuv. Three things ask to be remembered: a poll handle is
+ * stopped inside the callback that takes its socket away, and freed only when libuv has
+ * closed it; endings are collected after every step, also when nothing runs any more;
+ * and sockets outlive the transfers that opened them, so nothing of a call hangs on
+ * one.
+ */
+#include "runner/http.h"
+
+#include "runner/answer.h"
+#include "runner/effect.h"
+#include "runner/err.h"
+
+#include <ctype.h>
+#include <curl/curl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum { HEADERS_MAX = 4096, KEPT_CALLS_MAX = 1024, BODY_KEPT_MAX = 256 * 1024 };
+
+struct http {
+    uv_loop_t *loop;
+    CURLM *multi;
+    uv_timer_t timer; /* libcurl's */
+    uv_timer_t dog;   /* the watchdogs' */
+    int64_t first_byte_ms, idle_ms;
+    struct curl_slist *headers;
+    char *url, *ca_file;
+    long connect_ms;
+    struct http_call *calls; /* on the wire */
+    struct http_call *kept;  /* idle, to be used again */
+    size_t kept_len;
+    int handles; /* of the two timers, not closed yet */
+};
+
+struct http_call {
+    struct http_call *prev, *next;
+    struct http *http;
+    CURL *easy;
+    struct http_post post;
+    size_t sent;     /* of the body, as libcurl took it */
+    bool began;      /* a byte of the answer came */
+    bool streaming;  /* its body goes to on_bytes */
+    int64_t last_at; /* loop time of the last sign of life */
+    enum answer_break broke;
+    char *body;
+    size_t len, size;
+    size_t headers_len;
+    char headers[HEADERS_MAX];
+    char why[CURL_ERROR_SIZE];
+};
+
+struct watch {
+    uv_poll_t poll;
+    struct http *http;
+    curl_socket_t socket;
+};
+
+static void link_call(struct http_call **list, struct http_call *c)
+{
+    c->prev = NULL;
+    c->next = *list;
+    if (*list)
+        (*list)->prev = c;
+    *list = c;
+}
+
+static void unlink_call(struct http_call **list, struct http_call *c)
+{
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        *list = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+}
+
+static void call_free(struct http_call *c)
+{
+    curl_easy_cleanup(c->easy);
+    free(c->body);
+    free(c);
+}
+
+/* Off the wire, and back to where the next call is taken from. */
+static void call_over(struct http_call *c)
+{
+    struct http *h = c->http;
+    curl_multi_remove_handle(h->multi, c->easy);
+    unlink_call(&h->calls, c);
+    if (h->calls == NULL)
+        uv_timer_stop(&h->dog);
+    if (h->kept_len >= KEPT_CALLS_MAX) {
+        call_free(c);
+        return;
+    }
+    if (c->size > BODY_KEPT_MAX) {
+        free(c->body);
+        c->body = NULL;
+        c->size = 0;
+    }
+    h->kept_len++;
+    link_call(&h->kept, c);
+}
+
+/* --- what libcurl tells of a call --- */
+
+static size_t on_wanted(char *to, size_t size, size_t n, void *arg)
+{
+    struct http_call *c = arg;
+    size_t room = size * n, left = c->post.body_len - c->sent;
+    if (room > left)
+        room = left;
+    if (c->sent == 0)
+        effect_before("send", (long long)c->post.body_len);
+    memcpy(to, c->post.body + c->sent, room);
+    c->sent += room;
+    c->last_at = (int64_t)uv_now(c->http->loop);
+    return room;
+}
+
+static bool kept_header(const char *line, size_t len)
+{
+    static const char *const names[] = {"retry-after", "x-should-retry", "request-id",
+                                        "anthropic-", "content-type"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        size_t n = strlen(names[i]);
+        if (len > n && strncasecmp(line, names[i], n) == 0)
+            return true;
+    }
+    return false;
+}
+
+static size_t on_header(char *line, size_t size, size_t n, void *arg)
+{
+    struct http_call *c = arg;
+    size_t len = size * n;
+    c->last_at = (int64_t)uv_now(c->http->loop);
+    c->began = true;
+    if (len >= 5 && memcmp(line, "HTTP/", 5) == 0) {
+        c->headers_len = 0; /* an interim answer's headers are not the answer's */
+        c->headers[0] = '\0';
+    }
+    if (!kept_header(line, len) || c->headers_len + len + 2 > sizeof c->headers)
+        return len;
+    char *to = c->headers + c->headers_len;
+    bool name = true;
+    for (size_t i = 0; i < len && line[i] != '\r' && line[i] != '\n'; i++) {
+        name = name && line[i] != ':';
+        *to++ = (char)(name ? tolower((unsigned char)line[i]) : line[i]);
+    }
+    *to++ = '\n';
+    *to = '\0';
+    c->headers_len = (size_t)(to - c->headers);
+    return len;
+}
+
+static bool is_stream(struct http_call *c)
+{
+    long status = 0;
+    curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
+    return status >= 200 && status < 300 &&
+           strstr(c->headers, "content-type: text/event-stream") != NULL;
+}
+
+static int gather(struct http_call *c, const char *bytes, size_t len)
+{
+    if (c->len + len + 1 > c->size) {
+        size_t size = c->size ? c->size : 4096;
+        while (size < c->len + len + 1)
+            size *= 2;
+        char *grown = realloc(c->body, size);
+        if (grown == NULL)
+            return -1;
+        c->body = grown;
+        c->size = size;
+    }
+    memcpy(c->body + c->len, bytes, len);
+    c->len += len;
+    c->body[c->len] = '\0';
+    return 0;
+}
+
+static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
+{
+    struct http_call *c = arg;
+    size_t len = size * n;
+    c->last_at = (int64_t)uv_now(c->http->loop);
+    if (c->len == 0 && c->post.on_bytes && !c->streaming)
+        c->streaming = is_stream(c);
+    if (c->streaming) {
+        if (c->post.on_bytes(c->post.arg, bytes, len) == 0)
+            return len;
+        c->broke = BREAK_GARBLED;
+        snprintf(c->why, sizeof c->why, "the event stream cannot be read");
+        return 0;
+    }
+    if (c->len + len > c->post.max_answer) {
+        c->broke = BREAK_TOO_LARGE;
+        snprintf(c->why, sizeof c->why, "an answer of more than %zu bytes",
+                 c->post.max_answer);
+        return 0;
+    }
+    return gather(c, bytes, len) == 0 ? len : 0;
+}
+
+/* --- endings --- */
+
+static const struct {
+    CURLcode code;
+    enum answer_break broke;
+} breaks[] = {
+    {CURLE_COULDNT_RESOLVE_HOST, BREAK_RESOLVE},
+    {CURLE_COULDNT_RESOLVE_PROXY, BREAK_RESOLVE},
+    {CURLE_COULDNT_CONNECT, BREAK_CONNECT},
+    {CURLE_OPERATION_TIMEDOUT, BREAK_CONNECT}, /* libcurl times the connecting alone */
+    {CURLE_SSL_CONNECT_ERROR, BREAK_TLS},
+    {CURLE_PEER_FAILED_VERIFICATION, BREAK_TLS},
+    {CURLE_SSL_CERTPROBLEM, BREAK_TLS},
+    {CURLE_SSL_CIPHER, BREAK_TLS},
+    {CURLE_SSL_CACERT_BADFILE, BREAK_TLS},
+    {CURLE_SSL_ISSUER_ERROR, BREAK_TLS},
+    {CURLE_GOT_NOTHING, BREAK_RESET},
+    {CURLE_RECV_ERROR, BREAK_RESET},
+    {CURLE_SEND_ERROR, BREAK_RESET},
+    {CURLE_SEND_FAIL_REWIND, BREAK_RESET}, /* a resend that we do not allow */
+    {CURLE_PARTIAL_FILE, BREAK_RESET},
+    {CURLE_HTTP2, BREAK_RESET},
+    {CURLE_HTTP2_STREAM, BREAK_RESET},
+    {CURLE_WEIRD_SERVER_REPLY, BREAK_GARBLED},
+    {CURLE_BAD_CONTENT_ENCODING, BREAK_GARBLED},
+    {CURLE_UNSUPPORTED_PROTOCOL, BREAK_GARBLED},
+};
+
+static enum answer_break break_of(CURLcode code)
+{
+    for (size_t i = 0; i < sizeof breaks / sizeof breaks[0]; i++)
+        if (breaks[i].code == code)
+            return breaks[i].broke;
+    return BREAK_OTHER;
+}
+
+static void tell(struct http_call *c, enum answer_break broke, const char *why)
+{
+    struct answer a = {
+        .broke = broke,
+        .why = why,
+        .left = http_left(c),
+        .headers = c->headers,
+        .body = c->body && c->len ? c->body : "",
+        .body_len = c->len,
+        .streamed = c->streaming,
+    };
+    if (c->began)
+        curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &a.status);
+    c->post.on_answer(c->post.arg, &a);
+    call_over(c);
+}
+
+static void finish(struct http_call *c, CURLcode code)
+{
+    if (code == CURLE_OK) {
+        tell(c, ANSWER_WHOLE, "");
+    } else if (c->broke != ANSWER_WHOLE) {
+        tell(c, c->broke, c->why);
+    } else {
+        tell(c, break_of(code), *c->why ? c->why : curl_easy_strerror(code));
+    }
+}
+
+static void collect(struct http *h)
+{
+    int pending;
+    for (CURLMsg *m; (m = curl_multi_info_read(h->multi, &pending));) {
+        struct http_call *c = NULL;
+        CURLcode code = m->data.result;
+        curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&c);
+        finish(c, code); /* m is dead from here on */
+    }
+}
+
+static void step(struct http *h, curl_socket_t socket, int events)
+{
+    int running;
+    curl_multi_socket_action(h->multi, socket, events, &running);
+    collect(h);
+}
+
+/* --- the loop --- */
+
+static void on_socket(uv_poll_t *poll_handle, int status, int events)
+{
+    struct watch *w = poll_handle->data;
+    int what = status < 0 ? CURL_CSELECT_ERR : 0;
+    if (events & UV_READABLE)
+        what |= CURL_CSELECT_IN;
+    if (events & UV_WRITABLE)
+        what |= CURL_CSELECT_OUT;
+    step(w->http, w->socket, what);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    step(timer->data, CURL_SOCKET_TIMEOUT, 0);
+}
+
+static void free_watch(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+static int want_socket(CURL *easy, curl_socket_t s, int what, void *arg, void *assigned)
+{
+    struct http *h = arg;
+    struct watch *w = assigned;
+    (void)easy;
+
+    if (what == CURL_POLL_REMOVE) {
+        if (w) {
+            uv_poll_stop(&w->poll);
+            uv_close((uv_handle_t *)&w->poll, free_watch);
+            curl_multi_assign(h->multi, s, NULL);
+        }
+        return 0;
+    }
+    if (w == NULL) {
+        if ((w = calloc(1, sizeof *w)) == NULL)
+            return -1;
+        if (uv_poll_init_socket(h->loop, &w->poll, s) != 0) {
+            free(w);
+            return -1;
+        }
+        w->http = h;
+        w->socket = s;
+        w->poll.data = w;
+        curl_multi_assign(h->multi, s, w);
+    }
+    int events = (what != CURL_POLL_OUT ? UV_READABLE : 0) |
+                 (what != CURL_POLL_IN ? UV_WRITABLE : 0);
+    return uv_poll_start(&w->poll, events, on_socket);
+}
+
+static int want_timer(CURLM *multi, long ms, void *arg)
+{
+    struct http *h = arg;
+    (void)multi;
+    if (ms < 0)
+        uv_timer_stop(&h->timer);
+    else
+        uv_timer_start(&h->timer, on_timer, (uint64_t)ms, 0);
+    return 0;
+}
+
+/* A machine that slept, or a loop that was busy, has answers waiting that nobody read:
+ * look once more before giving up. True if there was something. */
+static bool look_once_more(struct http_call *c)
+{
+    curl_socket_t s = CURL_SOCKET_BAD;
+    int64_t was = c->last_at;
+    int running;
+    curl_easy_getinfo(c->easy, CURLINFO_ACTIVESOCKET, &s);
+    if (s == CURL_SOCKET_BAD)
+        return false;
+    struct pollfd p = {.fd = s, .events = POLLIN};
+    if (poll(&p, 1, 0) <= 0)
+        return false;
+    uv_update_time(c->http->loop);
+    curl_multi_socket_action(c->http->multi, s, CURL_CSELECT_IN, &running);
+    return c->last_at != was;
+}
+
+static void on_dog(uv_timer_t *timer)
+{
+    struct http *h = timer->data;
+    for (struct http_call *c = h->calls, *next; c; c = next) {
+        next = c->next;
+        int64_t limit = c->began ? h->idle_ms : h->first_byte_ms;
+        if ((int64_t)uv_now(h->loop) - c->last_at < limit || look_once_more(c))
+            continue;
+        c->broke = c->began ? BREAK_IDLE : BREAK_FIRST_BYTE;
+        snprintf(c->why, sizeof c->why, "no sign of life for %lld s",
+                 (long long)limit / 1000);
+        tell(c, c->broke, c->why);
+        next = h->calls; /* the callback may have cancelled others: begin again */
+    }
+    collect(h);
+}
+
+/* --- calls --- */
+
+/* libcurl sets two of the three keep-alive numbers; the third is how many go
+ * unanswered. */
+static int on_new_socket(void *arg, curl_socket_t s, curlsocktype purpose)
+{
+    int count = 5;
+    (void)arg;
+    (void)purpose;
+    setsockopt(s, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+    return CURL_SOCKOPT_OK;
+}
+
+static int set_up(struct http *h, struct http_call *c)
+{
+    CURL *q = c->easy;
+    const char *url = h->url;
+    bool loopback = strncmp(url, "http://", 7) == 0;
+    return curl_easy_setopt(q, CURLOPT_URL, url) ||
+           curl_easy_setopt(q, CURLOPT_PRIVATE, (void *)c) ||
+           curl_easy_setopt(q, CURLOPT_POST, 1L) ||
+           curl_easy_setopt(q, CURLOPT_HTTPHEADER, h->headers) ||
+           curl_easy_setopt(q, CURLOPT_READFUNCTION, on_wanted) ||
+           curl_easy_setopt(q, CURLOPT_READDATA, (void *)c) ||
+           curl_easy_setopt(q, CURLOPT_WRITEFUNCTION, on_body) ||
+           curl_easy_setopt(q, CURLOPT_WRITEDATA, (void *)c) ||
+           curl_easy_setopt(q, CURLOPT_HEADERFUNCTION, on_header) ||
+           curl_easy_setopt(q, CURLOPT_HEADERDATA, (void *)c) ||
+           curl_easy_setopt(q, CURLOPT_ERRORBUFFER, c->why) ||
+           curl_easy_setopt(q, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_2TLS) ||
+           curl_easy_setopt(q, CURLOPT_PIPEWAIT, loopback ? 0L : 1L) ||
+           curl_easy_setopt(q, CURLOPT_PROXY, loopback ? "" : NULL) ||
+           curl_easy_setopt(q, CURLOPT_PROTOCOLS_STR, loopback ? "http" : "https") ||
+           curl_easy_setopt(q, CURLOPT_FOLLOWLOCATION, 0L) ||
+           curl_easy_setopt(q, CURLOPT_ACCEPT_ENCODING, "") ||
+           curl_easy_setopt(q, CURLOPT_NOSIGNAL, 1L) ||
+           curl_easy_setopt(q, CURLOPT_CONNECTTIMEOUT_MS, h->connect_ms) ||
+           curl_easy_setopt(q, CURLOPT_TCP_KEEPALIVE, 1L) ||
+           curl_easy_setopt(q, CURLOPT_TCP_KEEPIDLE, 60L) ||
+           curl_easy_setopt(q, CURLOPT_TCP_KEEPINTVL, 60L) ||
+           curl_easy_setopt(q, CURLOPT_SOCKOPTFUNCTION, on_new_socket) ||
+           curl_easy_setopt(q, CURLOPT_USERAGENT, "nightmill/" NIGHTMILL_VERSION) ||
+           (*h->ca_file && curl_easy_setopt(q, CURLOPT_CAINFO, h->ca_file));
+}
+
+static struct http_call *call_new(struct http *h)
+{
+    struct http_call *c = calloc(1, sizeof *c);
+    if (c == NULL)
+        return NULL;
+    c->http = h;
+    c->easy = curl_easy_init();
+    if (c->easy == NULL || set_up(h, c)) {
+        call_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+struct http_call *http_post(struct http *h, const struct http_post *p, struct err *e)
+{
+    struct http_call *c = h->kept;
+    if (c) {
+        unlink_call(&h->kept, c);
+        h->kept_len--;
+    } else if ((c = call_new(h)) == NULL) {
+        err_set(e, ERR_NOMEM, "out of memory");
+        return NULL;
+    }
+    c->post = *p;
+    c->sent = c->len = c->headers_len = 0;
+    c->headers[0] = c->why[0] = '\0';
+    c->began = c->streaming = false;
+    c->broke = ANSWER_WHOLE;
+    c->last_at = (int64_t)uv_now(h->loop);
+    if (curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                         (curl_off_t)p->body_len) ||
+        curl_multi_add_handle(h->multi, c->easy) != CURLM_OK) {
+        call_free(c);
+        err_set(e, ERR_NOMEM, "the request could not be set up");
+        return NULL;
+    }
+    if (h->calls == NULL) {
+        int64_t shortest = h->idle_ms < h->first_byte_ms ? h->idle_ms
+                                                         : h->first_byte_ms;
+        uint64_t every = shortest >= 4000 ? 1000 : (uint64_t)shortest / 4 + 1;
+        uv_timer_start(&h->dog, on_dog, every, every);
+    }
+    link_call(&h->calls, c);
+    return c;
+}
+
+char *http_take_body(struct http_call *c)
+{
+    char *body = c->body;
+    c->body = NULL;
+    c->size = c->len = 0;
+    return body;
+}
+
+bool http_left(const struct http_call *c)
+{
+    return c->sent > 0;
+}
+
+void http_cancel(struct http_call *c)
+{
+    call_over(c);
+}
+
+/* --- the client --- */
+
+static int add_header(struct http *h, const char *name, const char *value)
+{
+    size_t size = strlen(name) + strlen(value) + 3;
+    char *line = malloc(size);
+    if (line == NULL)
+        return -1;
+    snprintf(line, size, "%s: %s", name, value);
+    struct curl_slist *grown = curl_slist_append(h->headers, line);
+    explicit_bzero(line, size);
+    free(line);
+    if (grown == NULL)
+        return -1;
+    h->headers = grown;
+    return 0;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct http *h = handle->data;
+    if (--h->handles > 0)
+        return;
+    for (struct curl_slist *l = h->headers; l; l = l->next)
+        explicit_bzero(l->data, strlen(l->data));
+    curl_slist_free_all(h->headers);
+    free(h->url);
+    free(h->ca_file);
+    free(h);
+}
+
+struct http *http_new(uv_loop_t *loop, const struct http_opts *o, struct err *e)
+{
+    struct http *h = calloc(1, sizeof *h);
+    if (h == NULL) {
+        err_set(e, ERR_NOMEM, "out of memory");
+        return NULL;
+    }
+    h->loop = loop;
+    h->first_byte_ms = o->first_byte_ms;
+    h->idle_ms = o->idle_ms;
+    h->connect_ms = (long)o->connect_ms;
+    uv_timer_init(loop, &h->timer);
+    uv_timer_init(loop, &h->dog);
+    h->timer.data = h->dog.data = h;
+    h->handles = 2;
+    h->url = strdup(o->url);
+    h->ca_file = strdup(o->ca_file);
+    h->multi = curl_multi_init();
+    if (h->url == NULL || h->ca_file == NULL || h->multi == NULL ||
+        add_header(h, "content-type", "application/json") < 0 ||
+        add_header(h, "accept", "application/json") < 0 ||
+        add_header(h, "anthropic-version", o->version) < 0 ||
+        add_header(h, "x-api-key", o->key) < 0 ||
+        (*o->beta && add_header(h, "anthropic-beta", o->beta) < 0) ||
+        add_header(h, "expect", "") < 0) {
+        err_set(e, ERR_NOMEM, "out of memory");
+        http_free(h);
+        return NULL;
+    }
+    curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
+    curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
+    curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, want_timer);
+    curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
+    curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
+    curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, 1024L);
+    return h;
+}
+
+void http_free(struct http *h)
+{
+    if (h == NULL)
+        return;
+    while (h->calls)
+        call_over(h->calls);
+    while (h->kept) {
+        struct http_call *c = h->kept;
+        unlink_call(&h->kept, c);
+        call_free(c);
+    }
+    curl_multi_cleanup(h->multi); /* may still ask for sockets to be let go */
+    uv_close((uv_handle_t *)&h->timer, on_closed);
+    uv_close((uv_handle_t *)&h->dog, on_closed);
+}

@@ -1,0 +1,82 @@
+#ifndef LIVE_H
+#define LIVE_H
+
+#include "jobs/store.h"
+#include "runner/route.h"
+#include "runner/settle.h"
+#include "runner/verdict.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct brake;
+struct lane;
+struct runner;
+struct sender_call;
+
+/* Where a job in memory is; the list it is on says the same. */
+enum live_where {
+    LIVE_READY,    /* on its lane's list */
+    LIVE_ADMITTED, /* its move to IN_FLIGHT is being committed */
+    LIVE_OUT,      /* with the sender */
+    LIVE_NOTED,    /* ended; its settlement is not committed yet */
+    LIVE_AT_REST,  /* settled for good; its result is being written */
+};
+
+enum live_note {
+    NOTE_ANSWER,     /* `judged` tells */
+    NOTE_TAKEN_BACK, /* no byte had left */
+    NOTE_CUT_OFF,    /* cancelled by us after bytes had left */
+};
+
+/* A job in memory: what the store's row says, and what is being done with it. */
+struct live {
+    struct live *next, *hash_next;
+    struct runner *runner;
+    enum live_where where;
+
+    struct store_job job; /* its strings and body are ours */
+    char *strings;
+    struct routed routed; /* strings lent by conf and by `job` */
+    struct lane *lane;
+    struct brake *brake; /* NULL for single jobs */
+
+    int64_t attempt, worst_bytes;
+    struct sender_call *call;
+    int64_t started_at; /* monotonic */
+    int64_t started_wall;
+    picodollars worst; /* what this attempt may cost */
+    bool probe;        /* of a tripped lane or endpoint */
+
+    enum live_note note;
+    bool heard;             /* what it tells of others was taken up */
+    bool settling;          /* its settlement is in a list of moves */
+    struct settled settled; /* valid once heard */
+    bool canceled;          /* somebody asked for it */
+    bool no_answer;         /* left, and nothing came back whole: in doubt */
+    bool left, full;        /* the lane's buckets were full by the headers */
+    long status;
+    struct judgement judged;
+    char *message;
+    size_t message_len;
+
+    struct store_result result; /* LIVE_AT_REST */
+};
+
+enum { LIVE_BUCKETS = 4096 };
+
+struct live_table {
+    struct live *bucket[LIVE_BUCKETS];
+    size_t count, bytes; /* bytes: of bodies */
+};
+
+/* A copy of a row, on the table. NULL: no memory. */
+struct live *live_new(struct live_table *t, const struct store_job *j);
+struct live *live_find(const struct live_table *t, int64_t id);
+
+/* Off the table (a revision may come anew), but still there. */
+void live_forget(struct live_table *t, struct live *l);
+void live_free(struct live *l);
+
+#endif

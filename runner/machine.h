@@ -1,0 +1,177 @@
+#ifndef MACHINE_H
+#define MACHINE_H
+
+/*
+ * What the files of the runner share with each other, and nobody else: the state of the
+ * machine. runner.c has the loop and the tick, admit.c what may start, ended.c what
+ * endings mean.
+ */
+#include "conf/conf.h"
+#include "jobs/account.h"
+#include "jobs/intake.h"
+#include "jobs/queue.h"
+#include "jobs/results.h"
+#include "jobs/store.h"
+#include "runner/err.h"
+#include "runner/lane.h"
+#include "runner/live.h"
+#include "runner/runner.h"
+#include "runner/sender.h"
+#include "runner/settle.h"
+#include "runner/tell.h"
+
+#include <uv.h>
+
+enum {
+    ENDPOINT_TRIP = 3,   /* endings without answer in a row, of different jobs */
+    BRAKE_FREE = 5,      /* like failures in a row before a proven source slows */
+    PARK_AT_ONCE = 2000, /* rows a commit */
+    REROUTE_AT_ONCE = 500,
+    READY_BYTES_MAX = 64 << 20, /* of bodies that wait in memory */
+    READY_MAX = 8192,           /* jobs in memory, whatever the lanes want */
+    SYNC_EVERY_MS = 2000,       /* results are made durable */
+    SICK_RETRY_MS = 500,        /* between tries to store what could not be stored */
+    SUSPECTS_MAX = 256,
+    DISK_MARGIN = 4 << 20,
+};
+
+enum stop {
+    STOP_NONE,
+    STOP_SIGNAL,
+    STOP_UNTIL,
+    STOP_NO_CREDIT,
+    STOP_SPEND_LIMIT,
+    STOP_KEY,
+    STOP_OUTAGE,
+    STOP_STORE,
+    STOP_RESULTS,
+    STOP_CONSENT,
+    STOP_INPUT,
+};
+
+enum phase { PHASE_RUNNING, PHASE_ENDING, PHASE_OVER };
+
+/* A bulk source's record in this run: the brake on mass failure. */
+struct brake {
+    struct brake *next;
+    int64_t source;
+    int in_flight, streak;
+    bool proven; /* something of it was accepted in this run */
+    bool parking, parked;
+    enum job_outcome outcome;
+    char type[48], says[200];
+    char path[];
+};
+
+/* A job that may be to blame: charged when others get through where it did not. */
+struct suspect {
+    int64_t job, revision, at;
+    int attempts, silent;
+    bool bare;         /* it ended without any answer */
+    struct lane *lane; /* NULL: the endpoint */
+};
+
+struct runner {
+    const struct runner_opts *o;
+    const struct conf *conf;
+    struct tell *tell;
+
+    uv_loop_t loop;
+    uv_timer_t wake, beat;
+    uv_signal_t sigint, sigterm;
+    uint64_t hr0;
+    int64_t wall0;
+    uint64_t random;
+
+    struct sender *sender;
+    struct intake *intake; /* NULL: over */
+    bool intake_waits, intake_ended, intake_lost, gate_open, walked, revise;
+    struct lane *lanes;
+    struct breaker endpoint;
+    char endpoint_says[200];
+    int64_t last_reset; /* the job whose sending ended last without any answer */
+    struct brake *brakes;
+    struct suspect suspects[SUSPECTS_MAX];
+    int suspects_len;
+
+    struct live_table table;
+    struct live *noted, **noted_last;
+    int out;           /* admitted, out or noted: not settled yet */
+    int64_t out_bytes; /* what these may need on disk at worst */
+
+    struct moves moves;
+    uv_work_t commit_work;
+    bool committing, commit_full, reserve_gone;
+    int commit_rc;
+    struct err commit_err;
+
+    struct results *results;
+    struct live *finished, **finished_last; /* results to be written */
+    struct live *writing_list;
+    uv_work_t write_work;
+    bool writing, write_sync, sync_due, final_sync, rebuilt;
+    int write_rc;
+    struct err write_err;
+    struct moves write_moves; /* what a sync told: into the next commit */
+    int64_t synced_at;
+
+    enum phase phase;
+    enum stop stop;
+    char stop_says[ACCOUNT_SAYS_MAX];
+    int64_t stop_until, drain_at; /* wall; monotonic */
+    int signals, beats;
+    bool beat_due, requests_left, unrouted;
+    bool again; /* this tick knows that there is more to do at once */
+    bool close; /* the loop has been told to stop */
+    char waits[320], request_job[STORE_NAME_MAX];
+
+    char fingerprint[64], account[ACCOUNT_NAME_MAX];
+    bool account_learned, account_untold, probing; /* probing: a halt is on record, one request goes */
+    int64_t account_hold;          /* monotonic: a plan's limit */
+    char account_why[LANE_WHY_MAX];
+
+    bool sick;         /* the store did not take the last commit */
+    int64_t answer_at; /* when the last answer came */
+    int64_t sick_at;   /* when to try again */
+    bool disk_short;
+    int64_t disk_looked_at;
+    char disk_says[160];
+
+    int64_t run, next_attempt, next_rest; /* next_rest: wall ms; 0: none */
+    int64_t admitted, staged;
+    picodollars spent_before;
+    struct tally tally;
+    int lost; /* answers that could not be stored */
+};
+
+/* runner.c */
+int64_t runner_mono(const struct runner *r);
+int64_t runner_wall(const struct runner *r);
+uint64_t runner_random(struct runner *r);
+void runner_poke(struct runner *r);
+struct lane *runner_lane(struct runner *r, const char *name);
+struct brake *runner_brake(struct runner *r, const struct store_job *j);
+void runner_finished(struct runner *r,
+                     struct live *l); /* its result is to be written */
+void runner_begin_stop(struct runner *r, enum stop why, const char *says,
+                       int64_t until);
+
+/* admit.c */
+void ready_push(struct live *l, bool front);
+void ready_remove(struct live *l);
+void admit_fill(struct runner *r); /* from disk into the ready windows */
+void admit_some(struct runner *r, struct moves *m);
+void admit_start(struct runner *r, struct live *l, const struct move *v);
+void admit_undo(struct runner *r, struct live *l);
+bool admit_waiting(struct runner *r, int64_t *ask_at, char *says, size_t size);
+int admit_reroute(struct runner *r, struct moves *m);
+
+/* ended.c */
+extern const struct sender_told ended_told;
+void ended_settle(struct runner *r, struct moves *m);       /* noted endings -> moves */
+void ended_settled(struct runner *r, const struct move *v); /* after the commit */
+void ended_cancel(struct runner *r, struct live *l);        /* one that is out */
+void ended_cancel_all(struct runner *r, bool only_unsent);
+void ended_drop_source(struct runner *r, int64_t source);
+
+#endif

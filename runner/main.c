@@ -1,0 +1,267 @@
+#include "runner/cmd.h"
+
+#include "runner/err.h"
+#include "runner/log.h"
+#include "runner/runner.h"
+
+#include <curl/curl.h>
+#include <getopt.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define COMMON "conf set quiet help "
+
+static const struct cmd cmds[] = {
+    {"run", "DIR", "run what is queued in DIR, then exit",
+     COMMON "json first until accept-changes accept-empty", true, false, cmd_run},
+    {"status", "DIR", "where the queue stands, and why what waits waits", COMMON "json",
+     true, false, cmd_status},
+    {"results", "DIR", "print the results, one JSON object a line or as text",
+     COMMON "format only", true, false, cmd_results},
+    {"retry", "DIR [JOB...]", "queue failed and parked jobs again (JOB may be a glob)",
+     COMMON, true, true, cmd_retry},
+    {"cancel", "DIR JOB...", "take jobs out of the queue (JOB may be a glob)", COMMON,
+     true, true, cmd_cancel},
+    {"options", "", "print nightmill.ini with every option at its default", "help",
+     false, false, cmd_options},
+};
+enum { CMDS = sizeof cmds / sizeof cmds[0] };
+
+static const struct option_help {
+    const char *name, *arg, *help;
+} option_helps[] = {
+    {"conf", "FILE", "read this INI after DIR/nightmill.ini"},
+    {"set", "SECTION.KEY=VALUE", "set one option; may be given many times"},
+    {"first", "N", "a canary: send N jobs, then end"},
+    {"until", "HH:MM", "send nothing after that time (local; up to 24 h ahead)"},
+    {"accept-changes", NULL, "send changed jobs again though they are many"},
+    {"accept-empty", NULL, "it is meant that the queue is empty"},
+    {"json", NULL, "for programs: events, or one object, on standard output"},
+    {"quiet", NULL, "say nothing unless a person is needed"},
+    {"format", "jsonl|text", "how results are printed (default jsonl)"},
+    {"only", "done|failed|parked", "only results in that state"},
+    {"help", NULL, "this help"},
+};
+enum { OPTIONS = sizeof option_helps / sizeof option_helps[0] };
+
+static bool takes(const struct cmd *c, const char *option)
+{
+    size_t n = strlen(option);
+    for (const char *p = c->options; *p;) {
+        size_t len = strcspn(p, " ");
+        if (len == n && memcmp(p, option, n) == 0)
+            return true;
+        p += len + strspn(p + len, " ");
+    }
+    return false;
+}
+
+static void print_usage(FILE *to)
+{
+    fputs("nightmill runs a directory of Claude jobs to the end, unattended.\n\n", to);
+    for (int i = 0; i < CMDS; i++)
+        fprintf(to, "  nightmill %-8s %-14s %s\n", cmds[i].name, cmds[i].usage,
+                cmds[i].help);
+    fputs("\nnightmill COMMAND --help tells a command's options.\n", to);
+}
+
+static int print_help(const struct cmd *c)
+{
+    printf("usage: nightmill %s [OPTION...] %s\n%s\n\n", c->name, c->usage, c->help);
+    for (int i = 0; i < OPTIONS; i++)
+        if (takes(c, option_helps[i].name)) {
+            char left[64];
+            snprintf(left, sizeof left, "--%s%s%s", option_helps[i].name,
+                     option_helps[i].arg ? " " : "",
+                     option_helps[i].arg ? option_helps[i].arg : "");
+            printf("  %-26s %s\n", left, option_helps[i].help);
+        }
+    if (c->run == cmd_run)
+        puts(
+            "\nexit: 0 all done; 1 some jobs failed or are parked; 2 wrong usage or\n"
+            "configuration, or consent is needed; 74 the store or results could not "
+            "be\n"
+            "written; 75 stopped with work left: run it again; 77 the key was refused");
+    return 0;
+}
+
+static int wrong(const struct cmd *c, const char *fmt, const char *what)
+{
+    fputs("nightmill: ", stderr);
+    fprintf(stderr, "%s%s", fmt, what);
+    if (c)
+        fprintf(stderr, "; see nightmill %s --help\n", c->name);
+    else
+        fputs("; see nightmill --help\n", stderr);
+    return EXIT_USAGE;
+}
+
+/* The next time the clock shows HH:MM. */
+static int read_until(const char *text, int64_t *ret)
+{
+    int h, m;
+    char more;
+    time_t now = time(NULL);
+    struct tm tm;
+    if (sscanf(text, "%2d:%2d%c", &h, &m, &more) != 2 || h < 0 || h > 23 || m < 0 ||
+        m > 59)
+        return -1;
+    localtime_r(&now, &tm);
+    tm.tm_hour = h;
+    tm.tm_min = m;
+    tm.tm_sec = 0;
+    tm.tm_isdst = -1;
+    time_t t = mktime(&tm);
+    if (t <= now) {
+        tm.tm_mday++;
+        tm.tm_isdst = -1;
+        t = mktime(&tm);
+    }
+    *ret = (int64_t)t * 1000;
+    return 0;
+}
+
+static int read_option(const struct cmd *c, struct cmd_args *a, const char *name,
+                       const char *value)
+{
+    char *end;
+    if (strcmp(name, "conf") == 0) {
+        a->conf_file = value;
+    } else if (strcmp(name, "set") == 0) {
+        if (strchr(value, '=') == NULL)
+            return wrong(c, "--set wants SECTION.KEY=VALUE, not ", value);
+        a->sets[a->sets_len++] = value;
+    } else if (strcmp(name, "first") == 0) {
+        a->first = strtoll(value, &end, 10);
+        if (*end || a->first < 1)
+            return wrong(c, "--first wants a number of jobs, not ", value);
+    } else if (strcmp(name, "until") == 0) {
+        if (read_until(value, &a->until_wall) < 0)
+            return wrong(c, "--until wants a time such as 07:00, not ", value);
+    } else if (strcmp(name, "format") == 0) {
+        if (strcmp(value, "jsonl") != 0 && strcmp(value, "text") != 0)
+            return wrong(c, "--format wants jsonl or text, not ", value);
+        a->format = value;
+    } else if (strcmp(name, "only") == 0) {
+        if (strcmp(value, "done") != 0 && strcmp(value, "failed") != 0 &&
+            strcmp(value, "parked") != 0)
+            return wrong(c, "--only wants done, failed or parked, not ", value);
+        a->only = value;
+    } else if (strcmp(name, "json") == 0) {
+        a->json = true;
+    } else if (strcmp(name, "quiet") == 0) {
+        a->quiet = true;
+    } else if (strcmp(name, "accept-changes") == 0) {
+        a->accept_changes = true;
+    } else if (strcmp(name, "accept-empty") == 0) {
+        a->accept_empty = true;
+    }
+    return 0;
+}
+
+static int read_args(const struct cmd *c, struct cmd_args *a, int argc, char **argv)
+{
+    struct option longs[OPTIONS + 1] = {0};
+    int index, ch, n = 0;
+    for (int i = 0; i < OPTIONS; i++)
+        if (takes(c, option_helps[i].name))
+            longs[n++] = (struct option){
+                option_helps[i].name,
+                option_helps[i].arg ? required_argument : no_argument, NULL, 1};
+    opterr = 0;
+    while ((ch = getopt_long(argc, argv, ":h", longs, &index)) != -1) {
+        if (ch == 'h' || (ch == 1 && strcmp(longs[index].name, "help") == 0))
+            exit(print_help(c));
+        if (ch == ':')
+            return wrong(c, "a value is missing behind ", argv[optind - 1]);
+        if (ch != 1)
+            return wrong(c, "unknown option ", argv[optind - 1]);
+        int rc = read_option(c, a, longs[index].name, optarg);
+        if (rc)
+            return rc;
+    }
+    if (c->wants_dir && optind == argc)
+        return wrong(c, "want a directory of job files", "");
+    if (c->wants_dir)
+        a->dir = argv[optind++];
+    a->names = argv + optind;
+    a->names_len = argc - optind;
+    if (!c->takes_names && a->names_len > 0)
+        return wrong(c, "one directory at a time; what is ", a->names[0]);
+    return 0;
+}
+
+int cmd_conf(const struct cmd_args *a, struct conf *c, struct err *e)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/nightmill.ini", a->dir);
+    if (conf_init(c, e) < 0 || conf_read(c, "/etc/nightmill.ini", true, false, e) < 0 ||
+        conf_read(c, path, true, true, e) < 0 ||
+        (a->conf_file && conf_read(c, a->conf_file, false, false, e) < 0) ||
+        conf_environment(c, e) < 0)
+        return -1;
+    for (int i = 0; i < a->sets_len; i++) {
+        char name[256];
+        const char *eq = strchr(a->sets[i], '=');
+        snprintf(name, sizeof name, "%.*s", (int)(eq - a->sets[i]), a->sets[i]);
+        if (conf_set(c, name, eq + 1, e) < 0)
+            return err_wrap(e, "--set");
+    }
+    return conf_check(c, e);
+}
+
+int cmd_failed(const struct err *e)
+{
+    fprintf(stderr, "nightmill: %s\n", e->text);
+    switch (e->code) {
+    case ERR_STORE:
+    case ERR_SYSTEM:
+    case ERR_NOMEM:
+        return EXIT_STORE;
+    case ERR_BUSY:
+        return EXIT_AGAIN;
+    case ERR_KEY:
+        return EXIT_KEY;
+    default:
+        return EXIT_USAGE;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct cmd_args a = {.format = "jsonl"};
+    setlocale(LC_CTYPE, "");
+    if (argc >= 2 && strcmp(argv[1], "--version") == 0) {
+        puts("nightmill " NIGHTMILL_VERSION);
+        return 0;
+    }
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        print_usage(argc < 2 ? stderr : stdout);
+        return argc < 2 ? EXIT_USAGE : 0;
+    }
+    const struct cmd *c = NULL;
+    for (int i = 0; i < CMDS; i++)
+        if (strcmp(cmds[i].name, argv[1]) == 0)
+            c = &cmds[i];
+    if (c == NULL)
+        return wrong(NULL, "no such command: ", argv[1]);
+
+    a.sets = calloc((size_t)argc, sizeof *a.sets);
+    if (a.sets == NULL)
+        return EXIT_STORE;
+    int rc = read_args(c, &a, argc - 1, argv + 1);
+    if (rc == 0) {
+        log_setup(a.quiet ? LOG_ERROR : LOG_INFO);
+        signal(SIGPIPE, SIG_IGN);
+        curl_global_init(CURL_GLOBAL_DEFAULT);
+        rc = c->run(&a);
+        curl_global_cleanup();
+    }
+    free(a.sets);
+    return rc;
+}

@@ -1,0 +1,1204 @@
+#include "runner/machine.h"
+
+#include "conf/catalog.h"
+#include "jobs/job.h"
+#include "jobs/textbuf.h"
+#include "runner/key.h"
+#include "runner/log.h"
+#include "runner/messages.h"
+
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static void tick(struct runner *r);
+
+/* --- time, chance, small things --- */
+
+int64_t runner_mono(const struct runner *r)
+{
+    return (int64_t)((uv_hrtime() - r->hr0) / 1000000) + 1;
+}
+
+/* Wall time that no clock change can move while the run lasts. */
+int64_t runner_wall(const struct runner *r)
+{
+    return r->wall0 + runner_mono(r);
+}
+
+/* xorshift: chance enough to spread retries. */
+uint64_t runner_random(struct runner *r)
+{
+    r->random ^= r->random << 13;
+    r->random ^= r->random >> 7;
+    r->random ^= r->random << 17;
+    return r->random;
+}
+
+static void on_wake(uv_timer_t *t)
+{
+    tick(t->data);
+}
+
+void runner_poke(struct runner *r)
+{
+    if (r->phase != PHASE_OVER)
+        uv_timer_start(&r->wake, on_wake, 0, 0);
+}
+
+static void wake_at(struct runner *r, int64_t mono)
+{
+    int64_t now = runner_mono(r), in = mono > now ? mono - now : 0;
+    if (r->phase != PHASE_OVER)
+        uv_timer_start(&r->wake, on_wake, (uint64_t)in + 1, 0);
+}
+
+/* A lane that is new to this run takes up what the account store knows of it. */
+struct lane *runner_lane(struct runner *r, const char *name)
+{
+    struct account_lane kept;
+    struct err e = {0};
+    for (struct lane *l = r->lanes; l; l = l->next)
+        if (strcmp(l->name, name) == 0)
+            return l;
+    struct lane *l = calloc(1, sizeof *l);
+    if (l == NULL)
+        return NULL;
+    lane_init(l, name, (int)r->conf->limits.in_flight);
+    if (account_lane(r->o->accounts, r->account, name, runner_wall(r), &kept, &e) < 0)
+        log_warn("%s", e.text);
+    l->rpm = kept.rpm;
+    l->itpm = kept.itpm;
+    l->otpm = kept.otpm;
+    if (kept.hold_until) {
+        l->hold_until = runner_mono(r) + kept.hold_until - runner_wall(r);
+        snprintf(l->why, sizeof l->why, "%.190s", kept.hold_why);
+    }
+    l->next = r->lanes;
+    r->lanes = l;
+    return l;
+}
+
+struct brake *runner_brake(struct runner *r, const struct store_job *j)
+{
+    for (struct brake *b = r->brakes; b; b = b->next)
+        if (b->source == j->source)
+            return b;
+    struct brake *b = calloc(1, sizeof *b + strlen(j->path) + 1);
+    if (b == NULL)
+        return NULL;
+    strcpy(b->path, j->path);
+    b->source = j->source;
+    b->next = r->brakes;
+    r->brakes = b;
+    return b;
+}
+
+void runner_begin_stop(struct runner *r, enum stop why, const char *says, int64_t until)
+{
+    if (r->stop)
+        return; /* the first cause wins */
+    r->stop = why;
+    r->stop_until = until;
+    snprintf(r->stop_says, sizeof r->stop_says, "%s", says);
+    /* A signal is in a hurry. A halt is not: what left is paid for, and its own
+     * watchdogs bound it. */
+    bool hurry = why == STOP_SIGNAL || why == STOP_UNTIL;
+    int64_t wait = hurry ? r->conf->limits.drain_ms
+                         : r->conf->api.first_byte_ms + r->conf->limits.drain_ms;
+    r->drain_at = runner_mono(r) + wait;
+    ended_cancel_all(r, true);
+    if (tell_wants_events(r->tell)) {
+        struct textbuf text = {0};
+        textbuf_json(&text, says);
+        tell_event(r->tell, "halted", runner_wall(r), "\"account\":\"%s\",\"says\":%s",
+                   r->account, text.at ? text.at : "null");
+        textbuf_free(&text);
+    }
+    runner_poke(r);
+}
+
+void runner_finished(struct runner *r, struct live *l)
+{
+    l->where = LIVE_AT_REST;
+    l->next = NULL;
+    *r->finished_last = l;
+    r->finished_last = &l->next;
+}
+
+/* --- results, off the loop --- */
+
+static void on_write_work(uv_work_t *w)
+{
+    struct runner *r = w->data;
+    r->write_rc = 0;
+    for (struct live *l = r->writing_list; l && r->write_rc == 0; l = l->next)
+        r->write_rc = results_write(r->results, &l->result, &r->write_err);
+    if (r->write_rc == 0)
+        r->write_rc = results_flush(r->results, &r->write_err);
+    if (r->write_rc == 0 && r->write_sync)
+        r->write_rc = results_sync(r->results, &r->write_moves, &r->write_err);
+}
+
+static void free_list(struct live *l)
+{
+    for (struct live *next; l; l = next) {
+        next = l->next;
+        live_free(l);
+    }
+}
+
+static void on_written(uv_work_t *w, int status)
+{
+    struct runner *r = w->data;
+    (void)status;
+    r->writing = false;
+    free_list(r->writing_list);
+    r->writing_list = NULL;
+    if (r->write_rc < 0) {
+        log_error("results: %s", r->write_err.text);
+        runner_begin_stop(r, STOP_RESULTS, r->write_err.text, 0);
+        r->final_sync = r->rebuilt = true; /* the next run makes them from the store */
+    }
+    runner_poke(r);
+}
+
+static void write_results(struct runner *r, bool sync)
+{
+    if (r->writing || r->stop == STOP_RESULTS) {
+        if (r->stop == STOP_RESULTS) {
+            free_list(r->finished);
+            r->finished = NULL;
+            r->finished_last = &r->finished;
+        }
+        return;
+    }
+    if (r->finished == NULL && !sync)
+        return;
+    r->writing = true;
+    r->write_sync = sync;
+    r->writing_list = r->finished;
+    r->finished = NULL;
+    r->finished_last = &r->finished;
+    r->write_work.data = r;
+    uv_queue_work(&r->loop, &r->write_work, on_write_work, on_written);
+}
+
+/* Results of jobs that came to rest on disk, not in memory: invalid, canceled, given
+ * up. The store tells them; a copy is queued behind the others. */
+static int on_row(void *arg, const struct store_result *x)
+{
+    struct runner *r = arg;
+    struct live_table aside = {0};
+    struct live *l = live_new(&aside, &x->job);
+    if (l == NULL)
+        return 1;
+    l->result = *x;
+    l->result.job = l->job;
+    /* What lives beyond this call is copied into the places a live job has for it. */
+    snprintf(l->judged.sentence, sizeof l->judged.sentence, "%s",
+             x->job.says ? x->job.says : "");
+    snprintf(l->judged.type, sizeof l->judged.type, "%s",
+             x->job.type ? x->job.type : "");
+    snprintf(l->judged.model, sizeof l->judged.model, "%s",
+             x->last.model ? x->last.model : "");
+    snprintf(l->judged.code, sizeof l->judged.code, "%s",
+             x->last.tier ? x->last.tier : "");
+    snprintf(l->routed.why, sizeof l->routed.why, "%s", x->last.why ? x->last.why : "");
+    l->result.job.says = l->judged.sentence;
+    l->result.job.type = *l->judged.type ? l->judged.type : NULL;
+    l->result.last.model = x->last.model ? l->judged.model : NULL;
+    l->result.last.tier = x->last.tier ? l->judged.code : NULL;
+    l->result.last.why = x->last.why ? l->routed.why : NULL;
+    l->result.last.request_id = NULL;
+    l->result.message = NULL;
+    if (x->message) {
+        l->message = strndup(x->message, x->message_len);
+        l->result.message = l->message;
+    }
+    runner_finished(r, l);
+    return 1; /* one is what was asked for */
+}
+
+static void finish_from_store(struct runner *r, int64_t seq)
+{
+    struct err e = {0};
+    if (seq > 0 && store_each_result(r->o->store, seq - 1, 0, on_row, r, &e) < 0)
+        log_error("%s", e.text);
+}
+
+/* --- the commit --- */
+
+static void on_commit_work(uv_work_t *w)
+{
+    struct runner *r = w->data;
+    r->commit_full = false;
+    r->commit_err = (struct err){0};
+    r->commit_rc = store_apply(r->o->store, &r->moves, &r->commit_full, &r->commit_err);
+}
+
+static void reserve_path(const struct runner *r, char *path, size_t size)
+{
+    snprintf(path, size, "%s/reserve", r->o->queue->state);
+}
+
+/* Disk space that is ours for the day the disk is full. */
+static void reserve_take(struct runner *r)
+{
+    char path[4096];
+    reserve_path(r, path, sizeof path);
+    if (r->conf->store.reserve == 0)
+        return;
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || posix_fallocate(fd, 0, r->conf->store.reserve) != 0)
+        log_warn("no room to set %" PRId64 " MiB aside in %s",
+                 r->conf->store.reserve >> 20, r->o->queue->state);
+    if (fd >= 0)
+        close(fd);
+}
+
+static void reserve_give(struct runner *r)
+{
+    char path[4096];
+    reserve_path(r, path, sizeof path);
+    if (!r->reserve_gone && unlink(path) == 0)
+        log_warn("the disk is full: the %" PRId64
+                 " MiB that were set aside are given back",
+                 r->conf->store.reserve >> 20);
+    r->reserve_gone = true;
+}
+
+static void uncommitted(struct runner *r)
+{
+    for (struct move *v = r->moves.first; v; v = v->next) {
+        struct live *l = v->owner;
+        if (v->kind == MOVE_ADMIT) {
+            admit_undo(r, l);
+            ready_push(l, true);
+        } else if (v->kind == MOVE_SETTLE) {
+            l->settling = false;
+        } else if (v->kind == MOVE_TAKE_IN || v->kind == MOVE_SOURCE_END) {
+            r->intake_lost = true;
+        }
+    }
+    if (!r->sick)
+        log_error("%s; answers are kept in memory and tried again", r->commit_err.text);
+    r->sick = true;
+    r->sick_at = runner_mono(r) + SICK_RETRY_MS;
+    if (r->commit_full)
+        reserve_give(r);
+    int64_t now = runner_mono(r);
+    if (r->answer_at == 0)
+        r->answer_at = now;
+    if (now - r->answer_at < r->conf->store.patience_ms && r->phase == PHASE_RUNNING)
+        return;
+    for (struct live *l = r->noted; l; l = l->next)
+        r->lost += l->note == NOTE_ANSWER;
+    char says[ACCOUNT_SAYS_MAX];
+    snprintf(says, sizeof says, "%.200s", r->commit_err.text);
+    r->stop = STOP_NONE; /* whatever was the reason: this one counts */
+    runner_begin_stop(r, STOP_STORE, says, 0);
+    r->phase = PHASE_OVER;
+}
+
+static void taken_in(struct runner *r, const struct move *v)
+{
+    struct live *l;
+    if (v->in.taken == TAKEN_KNOWN)
+        return;
+    if (v->in.taken == TAKEN_STAGED) {
+        r->staged++;
+        return;
+    }
+    if (v->in.taken == TAKEN_CHANGED && (l = live_find(&r->table, v->job)) != NULL &&
+        l->where == LIVE_READY) {
+        ready_remove(l);
+        live_forget(&r->table, l);
+        live_free(l);
+    }
+    if (v->seq > 0) {
+        r->tally.failed++;
+        finish_from_store(r, v->seq);
+        return;
+    }
+    if (v->in.taken == TAKEN_NEW)
+        r->tally.queued++;
+    if (v->in.taken == TAKEN_CHANGED)
+        log_info("job=%s changed: queued again", v->name);
+    struct lane *lane = v->in.lane ? runner_lane(r, v->in.lane) : NULL;
+    if (lane)
+        lane->dry = false;
+}
+
+static void all_lanes_wet(struct runner *r)
+{
+    for (struct lane *l = r->lanes; l; l = l->next)
+        l->dry = false;
+}
+
+static void committed(struct runner *r)
+{
+    if (r->sick)
+        log_info("the store takes answers again");
+    r->sick = false;
+    for (struct move *v = r->moves.first; v; v = v->next) {
+        switch (v->kind) {
+        case MOVE_TAKE_IN:
+            taken_in(r, v);
+            break;
+        case MOVE_ADMIT:
+            admit_start(r, v->owner, v);
+            break;
+        case MOVE_SETTLE:
+            ended_settled(r, v);
+            break;
+        case MOVE_COUNT:
+            if (v->seq > 0) {
+                log_warn("job=%lld %s: %s", (long long)v->job,
+                         job_outcome_name(v->outcome), v->text);
+                r->tally.queued--;
+                if (v->to == JOB_PARKED)
+                    r->tally.parked++;
+                else
+                    r->tally.failed++;
+            }
+            finish_from_store(r, v->seq);
+            break;
+        case MOVE_REVISE:
+            r->staged = v->changed ? r->staged - v->changed : 0;
+            r->tally.queued += v->changed;
+            all_lanes_wet(r);
+            break;
+        case MOVE_RETRY:
+            log_info("%" PRId64 " jobs queued again on request", v->changed);
+            r->tally.queued += v->changed;
+            for (struct brake *b = r->brakes; b; b = b->next) {
+                b->parked = b->parking = false;
+                b->streak = 0;
+            }
+            all_lanes_wet(r);
+            break;
+        case MOVE_CANCEL:
+            log_info("%" PRId64 " jobs canceled on request", v->changed);
+            r->tally.queued -= v->changed;
+            for (int64_t i = 0; i < v->changed; i++)
+                finish_from_store(r, v->seq + i);
+            break;
+        case MOVE_PARK_SOURCE:
+            r->tally.parked += v->changed;
+            r->tally.queued -= v->changed;
+            for (struct brake *b = r->brakes; b; b = b->next)
+                if (b->source == v->source && v->changed < v->limit) {
+                    b->parking = false;
+                    b->parked = true;
+                }
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static void on_committed(uv_work_t *w, int status)
+{
+    struct runner *r = w->data;
+    (void)status;
+    r->committing = false;
+    if (r->commit_rc < 0)
+        uncommitted(r);
+    else
+        committed(r);
+    moves_free(&r->moves);
+    write_results(r, r->sync_due && r->phase == PHASE_RUNNING);
+    if (r->writing && r->write_sync)
+        r->sync_due = false;
+    if (r->phase == PHASE_OVER)
+        r->close = true;
+    if (r->close)
+        uv_stop(&r->loop);
+    else
+        runner_poke(r);
+}
+
+static void commit(struct runner *r)
+{
+    r->committing = true;
+    r->commit_work.data = r;
+    uv_queue_work(&r->loop, &r->commit_work, on_commit_work, on_committed);
+}
+
+/* --- what a tick asks --- */
+
+static const char *on_lane_wanted(void *arg, const struct job_spec *s, const char *name,
+                                  struct err *e)
+{
+    struct runner *r = arg;
+    struct routed to;
+    struct route_job j = {.name = name,
+                          .tier = s->tier,
+                          .model = s->model,
+                          .effort = s->effort,
+                          .tags = s->tags,
+                          .bytes = (int64_t)s->body_len,
+                          .max_tokens = s->max_tokens};
+    if (route_decide(r->conf, r->o->catalog, &j, &to, e) < 0)
+        return NULL;
+    struct lane *l = runner_lane(r, to.lane);
+    return l ? l->name : NULL;
+}
+
+static void consent_wanted(struct runner *r, const char *says)
+{
+    runner_begin_stop(r, STOP_CONSENT, says, 0); /* the scan ends here, too */
+}
+
+/* A queue that was full and is empty is more likely a mount that failed. */
+static void walked(struct runner *r)
+{
+    struct store_totals t;
+    struct err e = {0};
+    char says[200];
+    r->walked = true;
+    if (intake_found(r->intake) > 0 || r->o->accept_empty)
+        return;
+    if (store_totals(r->o->store, &t, &e) < 0) {
+        log_error("%s", e.text);
+        return;
+    }
+    if (t.known - t.gone == 0)
+        return;
+    snprintf(says, sizeof says,
+             "no job files were found where %" PRId64
+             " jobs are known; if that is meant, say --accept-empty",
+             t.known - t.gone);
+    consent_wanted(r, says);
+}
+
+static void take_in(struct runner *r, struct moves *m)
+{
+    enum intake_step step = INTAKE_MORE;
+    struct err e = {0};
+    if (r->intake_ended || r->sick)
+        return;
+    if (r->intake_lost) {
+        log_warn("taking in stopped where the store failed; the next run goes on");
+        r->intake_ended = true;
+        return;
+    }
+    if (intake_slice(r->intake, runner_wall(r), m, &step, &e) < 0) {
+        r->intake_ended = true;
+        runner_begin_stop(r, STOP_INPUT, e.text, 0);
+        return;
+    }
+    bool waited = r->intake_waits;
+    r->intake_waits = step == INTAKE_WAIT;
+    if (r->intake_waits && !waited)
+        tell_line(r->tell, false,
+                  "%zu files changed just now; waiting until they have been still for "
+                  "%.1f s",
+                  intake_young(r->intake), (double)r->conf->intake.settle_ms / 1000);
+    if (step == INTAKE_WALKED)
+        walked(r);
+    else if (step == INTAKE_END && m->count == 0)
+        r->intake_ended = true;
+    if (step == INTAKE_MORE || step == INTAKE_WALKED)
+        r->again = true;
+}
+
+/*
+ * Nothing leaves before it is known how many done jobs would be sent again. More than a
+ * tenth of them wants consent.
+ */
+static void open_gate(struct runner *r, bool may, struct moves *m)
+{
+    struct store_totals t;
+    struct err e = {0};
+    char says[240];
+    if (r->stop || !may)
+        return;
+    if (!r->gate_open && store_totals(r->o->store, &t, &e) < 0) {
+        log_error("%s", e.text);
+        return;
+    }
+    if (!r->gate_open && t.staged * 10 > t.jobs[JOB_DONE] && !r->o->accept_changes) {
+        struct move *v = moves_add(m, MOVE_UNSTAGE);
+        (void)v;
+        snprintf(says, sizeof says,
+                 "%" PRId64 " of %" PRId64
+                 " done jobs changed and would be sent again; if that is meant, say "
+                 "--accept-changes",
+                 t.staged, t.jobs[JOB_DONE]);
+        consent_wanted(r, says);
+        return;
+    }
+    if (!r->gate_open && t.staged > 0)
+        tell_line(r->tell, false, "%" PRId64 " done jobs changed: they are sent again",
+                  t.staged);
+    r->gate_open = true;
+    if (r->staged > 0 && r->out == 0)
+        r->revise = true;
+}
+
+static void revise(struct runner *r, struct moves *m)
+{
+    if (!r->revise && !(r->staged > 0 && r->gate_open && r->out == 0))
+        return;
+    r->revise = false;
+    struct move *v = moves_add(m, MOVE_REVISE);
+    if (v)
+        v->now = runner_wall(r);
+    r->again = true;
+}
+
+struct asking {
+    struct runner *r;
+    struct moves *m;
+};
+
+static void cancel_in_memory(struct runner *r, const char *name)
+{
+    for (size_t i = 0; i < LIVE_BUCKETS; i++)
+        for (struct live *l = r->table.bucket[i], *next; l; l = next) {
+            next = l->hash_next;
+            if (strcmp(l->job.name, name) != 0 && fnmatch(name, l->job.name, 0) != 0)
+                continue;
+            if (l->where == LIVE_OUT) {
+                l->canceled = true;
+                ended_cancel(r, l);
+            } else if (l->where == LIVE_NOTED) {
+                l->canceled = !l->heard && l->judged.verdict != VERDICT_ACCEPTED;
+            } else if (l->where == LIVE_READY) {
+                ready_remove(l);
+                live_forget(&r->table, l);
+                live_free(l);
+            }
+        }
+}
+
+/* The strings are lent for the call, the moves want them longer. */
+static int on_request(void *arg, const struct store_request *q)
+{
+    struct asking *a = arg;
+    struct runner *r = a->r;
+    bool cancel = strcmp(q->verb, "cancel") == 0;
+    struct move *v = moves_add(a->m, cancel ? MOVE_CANCEL : MOVE_RETRY);
+    struct move *done = moves_add(a->m, MOVE_ANSWERED_REQUEST);
+    if (v == NULL || done == NULL)
+        return 1;
+    snprintf(r->request_job, sizeof r->request_job, "%s", q->job ? q->job : "");
+    v->name = q->job ? r->request_job : NULL;
+    v->now = runner_wall(r);
+    done->count = q->id;
+    if (cancel)
+        cancel_in_memory(r, r->request_job);
+    r->requests_left = true;
+    return 1; /* one a tick: its name has one place */
+}
+
+static void requests(struct runner *r, struct moves *m)
+{
+    struct asking a = {r, m};
+    struct err e = {0};
+    if (!r->beat_due && !r->requests_left)
+        return;
+    r->beat_due = r->requests_left = false;
+    if (store_each_request(r->o->store, on_request, &a, &e) < 0)
+        log_error("%s", e.text);
+}
+
+static void park_sources(struct runner *r, struct moves *m)
+{
+    for (struct brake *b = r->brakes; b; b = b->next) {
+        struct move *v;
+        if (!b->parking || b->in_flight > 0 ||
+            (v = moves_add(m, MOVE_PARK_SOURCE)) == NULL)
+            continue;
+        v->source = b->source;
+        v->text = b->says;
+        v->limit = PARK_AT_ONCE;
+        v->now = runner_wall(r);
+    }
+}
+
+static void join_write_moves(struct runner *r, struct moves *m)
+{
+    if (r->writing || r->write_moves.first == NULL)
+        return;
+    *m->last = r->write_moves.first;
+    m->last = r->write_moves.last;
+    m->count += r->write_moves.count;
+    moves_init(&r->write_moves);
+}
+
+/* `status` reads with the queue whose holds and halts concern it. */
+static void tell_account(struct runner *r, struct moves *m)
+{
+    struct move *v;
+    if (!r->account_untold || (v = moves_add(m, MOVE_META)) == NULL)
+        return;
+    v->name = "account";
+    v->text = r->account;
+    r->account_untold = false;
+}
+
+static void check_time(struct runner *r)
+{
+    int64_t now = runner_mono(r);
+    if (!r->stop && r->o->until_wall && runner_wall(r) >= r->o->until_wall)
+        runner_begin_stop(r, STOP_UNTIL, "the time that --until names has come", 0);
+    if (!r->stop && r->endpoint.open &&
+        now - r->endpoint.since > r->conf->limits.outage_ms)
+        runner_begin_stop(r, STOP_OUTAGE, r->endpoint_says, 0);
+    if (r->stop && now >= r->drain_at)
+        ended_cancel_all(r, false);
+    if (now - r->synced_at > SYNC_EVERY_MS) {
+        r->sync_due = true;
+        r->synced_at = now;
+    }
+}
+
+/* --- the end --- */
+
+static bool idle(const struct runner *r)
+{
+    return r->out == 0 && r->noted == NULL;
+}
+
+/* Results durable, rebuilt where need be, the run's row closed: a step a tick. */
+static void end_step(struct runner *r, struct moves *m)
+{
+    struct err e = {0};
+    if (r->writing)
+        return;
+    if (r->finished || !r->final_sync) {
+        r->final_sync = true;
+        write_results(r, true);
+        if (r->writing)
+            return;
+    }
+    join_write_moves(r, m);
+    if (m->count > 0)
+        return;
+    if (!r->rebuilt) {
+        r->rebuilt = true;
+        if (results_rebuild(r->results, m, &e) < 0) {
+            log_error("results: %s", e.text);
+            runner_begin_stop(r, STOP_RESULTS, e.text, 0);
+            r->stop = STOP_RESULTS;
+        }
+        struct move *v = moves_add(m, MOVE_RUN_END);
+        if (v) {
+            v->now = runner_wall(r);
+            v->text = r->stop_says;
+        }
+        return;
+    }
+    r->phase = PHASE_OVER;
+    r->close = true;
+    uv_stop(&r->loop);
+}
+
+static bool canary_sung(const struct runner *r)
+{
+    return r->o->first > 0 && r->admitted >= r->o->first;
+}
+
+/* Nothing was decided in this tick: is it over, or when does time change that? */
+static void rest_or_end(struct runner *r)
+{
+    int64_t at = 0, now = runner_mono(r);
+    bool taking_in = !r->intake_ended;
+    bool waiting = admit_waiting(r, &at, r->waits, sizeof r->waits);
+
+    if (r->stop || canary_sung(r)) {
+        if (idle(r) && (r->stop || !taking_in || canary_sung(r))) {
+            r->phase = PHASE_ENDING;
+            r->again = true;
+            return;
+        }
+        at = r->stop ? r->drain_at : 0;
+    } else if (idle(r) && !taking_in && !waiting && !r->unrouted && r->staged == 0) {
+        r->phase = PHASE_ENDING;
+        r->again = true;
+        return;
+    }
+    if (r->intake_waits && taking_in && !r->stop) {
+        int64_t look = now + intake_wake_at(r->intake) - runner_wall(r);
+        if (at == 0 || look < at)
+            at = look;
+    }
+    if (at > 0)
+        wake_at(r, at);
+}
+
+static void tick(struct runner *r)
+{
+    struct moves *m = &r->moves;
+    if (r->committing || r->phase == PHASE_OVER)
+        return;
+    if (r->sick && runner_mono(r) < r->sick_at) {
+        wake_at(r, r->sick_at);
+        return;
+    }
+    /* Asked before the next slice: what was read until now is committed and counted. */
+    bool may_send = r->intake_ended || intake_may_send(r->intake);
+    r->again = false;
+    check_time(r);
+    join_write_moves(r, m);
+    tell_account(r, m);
+    ended_settle(r, m);
+    if (r->phase == PHASE_RUNNING && !r->stop) {
+        requests(r, m);
+        take_in(r, m);
+    }
+    if (r->phase == PHASE_RUNNING && !r->stop) {
+        open_gate(r, may_send, m);
+        revise(r, m);
+        if (admit_reroute(r, m) == 0 && r->unrouted)
+            r->again = true;
+        park_sources(r, m);
+        admit_fill(r);
+        admit_some(r, m);
+    } else if (r->phase == PHASE_RUNNING) {
+        park_sources(r, m);
+    }
+    if (r->phase == PHASE_ENDING)
+        end_step(r, m);
+    else if (m->count == 0)
+        rest_or_end(r);
+    if (m->count > 0)
+        commit(r);
+    else if (r->again)
+        runner_poke(r);
+}
+
+static void on_beat(uv_timer_t *t)
+{
+    struct runner *r = t->data;
+    r->beat_due = true;
+    r->tally.in_flight = r->out;
+    tell_progress(r->tell, &r->tally, runner_mono(r),
+                  r->out == 0 && *r->waits ? r->waits : NULL);
+    if (++r->beats % 5 == 0)
+        runner_poke(r);
+}
+
+static void on_signal(uv_signal_t *s, int number)
+{
+    struct runner *r = s->data;
+    if (++r->signals == 1) {
+        char says[64];
+        snprintf(says, sizeof says, "told to by %s",
+                 number == SIGINT ? "SIGINT" : "SIGTERM");
+        tell_line(r->tell, false,
+                  "stopping: nothing new is sent, %d requests that are out are awaited "
+                  "(once more to leave at once)",
+                  r->out);
+        runner_begin_stop(r, STOP_SIGNAL, says, 0);
+        return;
+    }
+    r->drain_at = runner_mono(r);
+    runner_poke(r);
+}
+
+/* --- the beginning --- */
+
+struct doubting {
+    struct runner *r;
+    struct moves *m;
+    int64_t count;
+    bool failed;
+};
+
+/* What a dead run left out: nobody can say whether it was answered. */
+static int on_left_out(void *arg, const struct store_attempt *a,
+                       const struct store_job *j)
+{
+    struct doubting *d = arg;
+    struct runner *r = d->r;
+    if (r->sender->recover(r->sender, a->id) != RECOVER_DOUBT)
+        return 0;
+    struct move *v = moves_add(d->m, MOVE_SETTLE);
+    bool hold = r->conf->jobs.in_doubt == IN_DOUBT_HOLD;
+    if (v == NULL) {
+        d->failed = true;
+        return 1;
+    }
+    v->job = j->id;
+    v->attempt = a->id;
+    v->to = hold ? JOB_PARKED : JOB_QUEUED;
+    v->outcome = hold ? OUTCOME_IN_DOUBT : OUTCOME_NONE;
+    v->now = runner_wall(r);
+    v->text = "a run died while it was out; it may have been answered";
+    v->at.state = ATTEMPT_IN_DOUBT;
+    v->at.verdict = -1;
+    v->at.attempts = j->attempts;
+    v->at.silent = j->silent;
+    d->count++;
+    return 0;
+}
+
+static int apply_now(struct runner *r, struct moves *m, struct err *e)
+{
+    int rc = m->count ? store_apply(r->o->store, m, NULL, e) : 0;
+    moves_free(m);
+    return rc;
+}
+
+static int take_up(struct runner *r, struct err *e)
+{
+    struct moves m;
+    struct store_totals t;
+    struct doubting d = {.r = r, .m = &m};
+    char print[64], was[64];
+    moves_init(&m);
+    if (store_clip(r->o->store, r->wall0, e) < 0 ||
+        store_each_out(r->o->store, on_left_out, &d, e) < 0 || d.failed)
+        return d.failed ? err_set(e, ERR_NOMEM, "out of memory") : -1;
+    if (d.count > 0)
+        tell_line(r->tell, false,
+                  "the last run died with %" PRId64
+                  " requests out: they are in doubt, their jobs are %s",
+                  d.count,
+                  r->conf->jobs.in_doubt == IN_DOUBT_HOLD ? "parked" : "sent again");
+    struct move *end = moves_add(&m, MOVE_RUN_END);
+    if (end == NULL)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    end->now = r->wall0;
+    end->text = "died";
+    if (apply_now(r, &m, e) < 0 || store_totals(r->o->store, &t, e) < 0)
+        return -1;
+
+    r->run = t.next_run;
+    r->next_attempt = t.next_attempt;
+    r->spent_before = t.spent;
+    r->tally.queued = t.jobs[JOB_QUEUED];
+    r->staged = t.staged;
+    r->next_rest = t.jobs[JOB_QUEUED] ? 1 : 0; /* asks the store at once */
+    struct move *begin = moves_add(&m, MOVE_RUN_BEGIN);
+    if (begin == NULL)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    begin->run = r->run;
+    begin->now = r->wall0;
+    begin->attempt = r->next_attempt;
+    r->account_untold = true;
+    route_print(r->conf, print, sizeof print);
+    if (store_meta(r->o->store, "routing", was, sizeof was, e) < 0)
+        return -1;
+    if (strcmp(print, was) != 0) {
+        struct move *v = moves_add(&m, MOVE_META);
+        if (v == NULL || moves_add(&m, MOVE_UNROUTE) == NULL)
+            return err_set(e, ERR_NOMEM, "out of memory");
+        v->name = "routing";
+        v->text = print;
+    }
+    if (results_recover(r->results, t.results_seq, &m, e) < 0 ||
+        apply_now(r, &m, e) < 0)
+        return -1;
+    r->unrouted = true;
+    r->intake = intake_new(&(struct intake_opts){.root = r->o->queue->root,
+                                                 .conf = r->conf,
+                                                 .store = r->o->store,
+                                                 .scan = r->run,
+                                                 .next_source = t.next_source,
+                                                 .lane = on_lane_wanted,
+                                                 .arg = r},
+                           e);
+    return r->intake ? 0 : -1;
+}
+
+static int on_lane_known(void *arg, const char *name)
+{
+    return runner_lane(arg, name) ? 0 : 1;
+}
+
+static int know_account(struct runner *r, struct err *e)
+{
+    struct account_halt h;
+    key_fingerprint(r->o->key, r->fingerprint, sizeof r->fingerprint);
+    if (account_name(r->o->accounts, r->fingerprint, r->account, sizeof r->account, e) <
+        0)
+        return -1;
+    int halted = account_halt(r->o->accounts, r->account, &h, e);
+    if (halted <= 0)
+        return halted;
+    r->probing = true;
+    tell_line(r->tell, false,
+              "the account was halted (%s: %s); one request goes out to see", h.reason,
+              h.says);
+    return 0;
+}
+
+static int start(struct runner *r, struct err *e)
+{
+    uv_loop_init(&r->loop);
+    uv_timer_init(&r->loop, &r->wake);
+    uv_timer_init(&r->loop, &r->beat);
+    uv_signal_init(&r->loop, &r->sigint);
+    uv_signal_init(&r->loop, &r->sigterm);
+    r->wake.data = r->beat.data = r->sigint.data = r->sigterm.data = r;
+    r->results = results_open(r->o->queue->results, r->o->store, e);
+    if (r->results == NULL || know_account(r, e) < 0 ||
+        (r->sender = messages_new(&r->loop, r->conf, r->o->key, &ended_told, e)) ==
+            NULL ||
+        take_up(r, e) < 0 || store_lanes(r->o->store, on_lane_known, r, e) < 0)
+        return -1;
+    reserve_take(r);
+    uv_signal_start(&r->sigint, on_signal, SIGINT);
+    uv_signal_start(&r->sigterm, on_signal, SIGTERM);
+    uv_timer_start(&r->beat, on_beat, 200, 200);
+    tell_event(r->tell, "run_started", r->wall0,
+               "\"run\":%" PRId64 ",\"queued\":%" PRId64, r->run, r->tally.queued);
+    return 0;
+}
+
+static void close_handle(uv_handle_t *h, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(h))
+        uv_close(h, NULL);
+}
+
+static void let_go(struct runner *r)
+{
+    if (r->sender)
+        r->sender->free(r->sender);
+    uv_run(&r->loop, UV_RUN_NOWAIT);
+    while (r->committing || r->writing)
+        uv_run(&r->loop, UV_RUN_ONCE);
+    uv_walk(&r->loop, close_handle, NULL);
+    uv_run(&r->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&r->loop);
+    intake_free(r->intake);
+    results_close(r->results);
+    for (size_t i = 0; i < LIVE_BUCKETS; i++)
+        while (r->table.bucket[i]) {
+            struct live *l = r->table.bucket[i];
+            live_forget(&r->table, l);
+            live_free(l);
+        }
+    free_list(r->finished);
+    free_list(r->writing_list);
+    moves_free(&r->moves);
+    moves_free(&r->write_moves);
+    for (struct lane *l = r->lanes, *next; l; l = next) {
+        next = l->next;
+        free(l);
+    }
+    for (struct brake *b = r->brakes, *next; b; b = next) {
+        next = b->next;
+        free(b);
+    }
+}
+
+/* --- the last words --- */
+
+static void bill(struct runner *r)
+{
+    struct err e = {0};
+    char run[4200], day[16];
+    time_t t = (time_t)(runner_wall(r) / 1000);
+    struct tm tm;
+    snprintf(run, sizeof run, "%s/%" PRId64, r->o->queue->state, r->run);
+    strftime(day, sizeof day, "%Y-%m-%d", localtime_r(&t, &tm));
+    if (r->tally.spent > 0 &&
+        account_bill(r->o->accounts, r->account, run, day, r->tally.spent, &e) < 0)
+        log_warn("%s", e.text);
+}
+
+static const char *date_text(int64_t wall_ms, char *buf, size_t size)
+{
+    time_t t = (time_t)(wall_ms / 1000);
+    struct tm tm;
+    strftime(buf, size, "%Y-%m-%d %H:%M UTC", gmtime_r(&t, &tm));
+    return buf;
+}
+
+/* Why it stopped, what to do, and what the next run will do. */
+static void tell_why(struct runner *r, int64_t left)
+{
+    char date[40];
+    switch (r->stop) {
+    case STOP_NONE:
+        break;
+    case STOP_SIGNAL:
+    case STOP_UNTIL:
+        tell_line(r->tell, false,
+                  "stopped: %s. %" PRId64
+                  " jobs wait; the same command goes on with them.",
+                  r->stop_says, left);
+        break;
+    case STOP_NO_CREDIT:
+        tell_line(
+            r->tell, true,
+            "stopped: out of credit (\"%s\"). Add credit, then run the same command: "
+            "it sends one request, and goes on with the %" PRId64
+            " waiting jobs if that is answered.",
+            r->stop_says, left);
+        break;
+    case STOP_SPEND_LIMIT:
+        tell_line(r->tell, true,
+                  "stopped: a spend limit of the account is reached (\"%s\"). %s%s%s "
+                  "%" PRId64
+                  " jobs wait; the same command sends one request to see, and "
+                  "goes on if it is answered.",
+                  r->stop_says, r->stop_until ? "Access returns on " : "Raise it.",
+                  r->stop_until ? date_text(r->stop_until, date, sizeof date) : "",
+                  r->stop_until ? "." : "", left);
+        break;
+    case STOP_KEY:
+        tell_line(r->tell, true,
+                  "stopped: the key was refused (\"%s\"). Check ANTHROPIC_API_KEY (or "
+                  "api.key_file), then run the same command; %" PRId64 " jobs wait.",
+                  r->stop_says, left);
+        break;
+    case STOP_OUTAGE:
+        tell_line(r->tell, true,
+                  "stopped: %s, for longer than limits.outage. Check the network and "
+                  "api.base_url; the same command goes on with the %" PRId64
+                  " waiting jobs.",
+                  r->stop_says, left);
+        break;
+    case STOP_STORE:
+        tell_line(r->tell, true,
+                  "stopped: %s. %d answers that could not be stored are lost to doubt: "
+                  "they were paid, and their jobs will be sent again. Make room in %s, "
+                  "then run the same command.",
+                  r->stop_says, r->lost, r->o->queue->state);
+        break;
+    case STOP_RESULTS:
+        tell_line(
+            r->tell, true,
+            "stopped: results could not be written (%s). No answer is lost: the next "
+            "run writes them from the store.",
+            r->stop_says);
+        break;
+    case STOP_CONSENT:
+    case STOP_INPUT:
+        tell_line(r->tell, true, "nothing was sent: %s", r->stop_says);
+        break;
+    }
+}
+
+static void tell_closed(struct runner *r)
+{
+    for (struct lane *l = r->lanes; l; l = l->next)
+        if (l->closed && (l->ready > 0 || !l->dry))
+            tell_line(
+                r->tell, true,
+                "%s is closed (%s): its jobs wait. Change the tier's model or give "
+                "it a fallback, then run the same command.",
+                l->name, l->why);
+}
+
+static int exit_code(const struct runner *r, const struct store_totals *t)
+{
+    int64_t left = t->jobs[JOB_QUEUED] + t->jobs[JOB_IN_FLIGHT];
+    if (r->stop == STOP_CONSENT || r->stop == STOP_INPUT)
+        return EXIT_USAGE;
+    if (r->stop == STOP_STORE || r->stop == STOP_RESULTS || r->disk_short)
+        return EXIT_STORE;
+    if (r->stop == STOP_KEY)
+        return EXIT_KEY;
+    if (left > 0 && !canary_sung(r))
+        return EXIT_AGAIN;
+    if (left > 0 && r->stop)
+        return EXIT_AGAIN;
+    return t->jobs[JOB_FAILED] + t->jobs[JOB_PARKED] > 0 ? EXIT_SOME_FAILED
+                                                         : EXIT_ALL_DONE;
+}
+
+static int last_words(struct runner *r, struct err *e)
+{
+    struct store_totals t;
+    char usd[CATALOG_USD_MAX], low[CATALOG_USD_MAX], high[CATALOG_USD_MAX];
+    if (store_totals(r->o->store, &t, e) < 0)
+        return EXIT_STORE;
+    int64_t left = t.jobs[JOB_QUEUED] + t.jobs[JOB_IN_FLIGHT];
+    int code = exit_code(r, &t);
+    bool person = code != EXIT_ALL_DONE;
+    if (r->stop == STOP_CONSENT)
+        person = false; /* the sentence says it all */
+    else
+        tell_line(r->tell, person && code != EXIT_AGAIN,
+                  "%" PRId64 " done, %" PRId64 " failed, %" PRId64 " parked, %" PRId64
+                  " waiting; this run: %" PRId64 " done for $%s in %.1f s",
+                  t.jobs[JOB_DONE], t.jobs[JOB_FAILED], t.jobs[JOB_PARKED], left,
+                  r->tally.done, catalog_usd(r->tally.spent, usd),
+                  (double)runner_mono(r) / 1000);
+    if (t.doubt > 0 && r->stop != STOP_CONSENT)
+        tell_line(
+            r->tell, false,
+            "%" PRId64 " attempts are in doubt: they may have cost between $%s and "
+            "$%s",
+            t.doubt, catalog_usd(t.doubt_low, low), catalog_usd(t.doubt_high, high));
+    tell_why(r, left);
+    if (!r->stop)
+        tell_closed(r);
+    if (r->disk_short && r->stop != STOP_STORE)
+        tell_line(r->tell, true, "stopped: %s. Make room, then run the same command.",
+                  r->disk_says);
+    if (t.jobs[JOB_FAILED] + t.jobs[JOB_PARKED] > 0 && r->stop != STOP_CONSENT)
+        tell_line(
+            r->tell, false,
+            "why jobs failed: `nightmill status %s`; to send them again: `nightmill "
+            "retry %s`",
+            r->o->queue->root, r->o->queue->root);
+    if (r->stop != STOP_CONSENT)
+        tell_line(r->tell, false, "results are in %s", r->o->queue->results);
+    tell_event(r->tell, "run_ended", runner_wall(r),
+               "\"exit\":%d,\"done\":%" PRId64 ",\"failed\":%" PRId64
+               ",\"parked\":%" PRId64 ",\"queued\":%" PRId64
+               ",\"spent_usd\":\"%s\",\"in_doubt\":%" PRId64,
+               code, t.jobs[JOB_DONE], t.jobs[JOB_FAILED], t.jobs[JOB_PARKED], left,
+               usd, t.doubt);
+    return code;
+}
+
+static int failed_to_start(const struct err *e)
+{
+    return e->code == ERR_STORE || e->code == ERR_SYSTEM ? EXIT_STORE : EXIT_USAGE;
+}
+
+int runner_run(const struct runner_opts *o, struct err *e)
+{
+    struct runner *r = calloc(1, sizeof *r);
+    struct timespec ts;
+    int code;
+    if (r == NULL || (r->tell = tell_new(o->json, o->quiet)) == NULL) {
+        free(r);
+        err_set(e, ERR_NOMEM, "out of memory");
+        return EXIT_STORE;
+    }
+    r->o = o;
+    r->conf = o->conf;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    r->hr0 = uv_hrtime();
+    r->wall0 = (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    r->random = (r->hr0 ^ (uint64_t)ts.tv_nsec << 20 ^ (uint64_t)getpid()) | 1;
+    r->noted_last = &r->noted;
+    r->finished_last = &r->finished;
+    moves_init(&r->moves);
+    moves_init(&r->write_moves);
+
+    if (start(r, e) < 0) {
+        code = failed_to_start(e);
+        let_go(r);
+    } else {
+        runner_poke(r);
+        uv_run(&r->loop, UV_RUN_DEFAULT);
+        bill(r);
+        code = last_words(r, e);
+        let_go(r);
+        store_checkpoint(o->store);
+    }
+    tell_free(r->tell);
+    free(r);
+    return code;
+}

@@ -1,0 +1,90 @@
+#include "runner/settle.h"
+
+#include "runner/pace.h"
+
+enum { REST_FIRST_MS = 1000, REST_LAST_MS = 60000 };
+
+/* One more attempt is used; with the last one the job is over. */
+static void charge(struct settled *s, bool silent, int max)
+{
+    s->attempts++;
+    s->silent += silent;
+    if (s->silent >= SETTLE_SILENT_MAX) {
+        s->to = JOB_PARKED;
+        s->outcome = OUTCOME_NO_ANSWER;
+    } else if (s->attempts >= max) {
+        s->to = JOB_FAILED;
+        s->outcome = OUTCOME_EXHAUSTED;
+    }
+}
+
+static int64_t rest(const struct settle_about *a, int n)
+{
+    if (a->judged->retry_ms >= 0)
+        return a->judged->retry_ms;
+    return REST_FIRST_MS / 4 + backoff_ms(n, REST_FIRST_MS, REST_LAST_MS, a->random);
+}
+
+static void end(struct settled *s, enum job_state to, enum job_outcome outcome,
+                bool keep)
+{
+    s->to = to;
+    s->outcome = outcome;
+    s->keep = keep;
+}
+
+struct settled settle_decide(const struct settle_about *a)
+{
+    struct settled s = {.to = JOB_QUEUED,
+                        .attempt = a->no_answer ? ATTEMPT_IN_DOUBT : ATTEMPT_ANSWERED,
+                        .attempts = a->attempts,
+                        .silent = a->silent};
+    switch (a->judged->verdict) {
+    case VERDICT_ACCEPTED:
+        s.attempts++;
+        end(&s, JOB_DONE, OUTCOME_ACCEPTED, true);
+        break;
+    case VERDICT_TRUNCATED:
+        s.attempts++;
+        end(&s, JOB_FAILED, OUTCOME_TRUNCATED, true);
+        break;
+    case VERDICT_REFUSED:
+        s.attempts++;
+        end(&s, JOB_FAILED, OUTCOME_REFUSED, true);
+        break;
+    case VERDICT_BAD_REQUEST:
+        s.attempts++;
+        end(&s, JOB_FAILED, OUTCOME_BAD_REQUEST, false);
+        break;
+    case VERDICT_TRANSIENT:
+        if (a->no_answer && a->judged->bare_reset && !a->again)
+            s.suspect = !a->tripped;
+        else if (!a->tripped || a->again)
+            charge(&s, a->judged->bare_reset, a->attempts_max);
+        s.rest_ms = rest(a, s.attempts);
+        break;
+    case VERDICT_OVERLOADED:
+        s.rest_ms = rest(a, 0);
+        break;
+    case VERDICT_RATE_LIMITED:
+        if (a->alone)
+            charge(&s, false, a->attempts_max);
+        break;
+    case VERDICT_UNREACHABLE:
+    case VERDICT_MODEL_DENIED:
+    case VERDICT_PLAN_LIMIT:
+    case VERDICT_SPEND_LIMIT:
+    case VERDICT_NO_CREDIT:
+    case VERDICT_KEY_REFUSED:
+    case VERDICT_COUNT:
+        break; /* not the job's: it goes back as it was */
+    }
+    return s;
+}
+
+struct settled settle_charge(int attempts, int silent, bool bare, int attempts_max)
+{
+    struct settled s = {.to = JOB_QUEUED, .attempts = attempts, .silent = silent};
+    charge(&s, bare, attempts_max);
+    return s;
+}

@@ -1,0 +1,44 @@
+#ifndef SETTLE_H
+#define SETTLE_H
+
+#include "jobs/job.h"
+#include "jobs/store.h"
+#include "runner/verdict.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * What an ending means for its job: where it goes, what it is charged with, and what
+ * becomes of the attempt. Pure.
+ */
+enum {
+    SETTLE_SILENT_MAX = 3
+}; /* sendings without any answer before a person is asked */
+
+struct settle_about {
+    const struct judgement *judged;
+    int attempts, silent, attempts_max; /* before this ending */
+    bool no_answer;                     /* bytes left, and nothing whole came back */
+    bool tripped; /* the lane or the endpoint is failing for everybody */
+    bool again;   /* the very job that ended like this last, with none between */
+    bool alone;   /* the only request of a lane whose buckets the headers show full */
+    uint64_t random;
+};
+
+struct settled {
+    enum job_state to;
+    enum job_outcome outcome;
+    enum attempt_state attempt;
+    int attempts, silent;
+    int64_t rest_ms; /* QUEUED: before it may go again */
+    bool keep;       /* the message is worth keeping */
+    bool suspect;    /* charged only if others now get through */
+};
+
+struct settled settle_decide(const struct settle_about *a);
+
+/* A suspect is charged after all; `bare`: it had ended without any answer. */
+struct settled settle_charge(int attempts, int silent, bool bare, int attempts_max);
+
+#endif

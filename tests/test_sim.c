@@ -1,0 +1,710 @@
+#include "conf/catalog.h"
+#include "runner/err.h"
+#include "sim/api.h"
+#include "sim/fault.h"
+#include "sim/org.h"
+#include "sim/scan.h"
+#include "sim/settings.h"
+#include "sim/timers.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#define CASES(a) (sizeof(a) / sizeof(a)[0])
+#define S(n) ((int64_t)(n)*NS_PER_S)
+
+/* ---- an API without a network, at a clock of our own ---- */
+
+struct world {
+    struct settings settings;
+    struct catalog *catalog;
+    struct api *api;
+    int64_t now_ns;
+};
+
+static void open_world(struct world *w, const char *const *pairs)
+{
+    struct err e = {0};
+    memset(w, 0, sizeof *w);
+    assert_int_equal(settings_init(&w->settings, &e), 0);
+    for (; pairs && *pairs; pairs += 2)
+        assert_int_equal(settings_set(&w->settings, pairs[0], pairs[1], &e), 0);
+    w->catalog = catalog_new(&e);
+    w->api = api_new(&w->settings, w->catalog, &e);
+    assert_string_equal(e.text, "");
+    faults_begin(&w->settings.faults, 0, 1);
+}
+
+static void close_world(struct world *w)
+{
+    api_free(w->api);
+    catalog_free(w->catalog);
+    settings_free(&w->settings);
+}
+
+static void began(struct world *w, struct exchange *x, const char *body)
+{
+    struct api_request rq = {.key = "k",
+                             .version = "2023-06-01",
+                             .body = body,
+                             .len = strlen(body),
+                             .now_ns = w->now_ns};
+    memset(x, 0, sizeof *x);
+    stats_started(api_stats(w->api), w->now_ns);
+    api_message(w->api, &rq, x);
+}
+
+static void ended(struct world *w, struct exchange *x)
+{
+    api_finish(w->api, x, w->now_ns);
+    api_first_byte(w->api, x, w->now_ns);
+    x->row.answered = true;
+    api_ended(w->api, x);
+}
+
+/* From start to end at one moment; returns the status. */
+static int ask(struct world *w, const char *body)
+{
+    static struct exchange x;
+    began(w, &x, body);
+    ended(w, &x);
+    reply_clear(&x.reply);
+    return x.row.status;
+}
+
+static const char *header_of(const struct exchange *x, const char *name)
+{
+    for (size_t i = 0; i < x->reply.header_count; i++)
+        if (strcmp(x->reply.headers[i].name, name) == 0)
+            return x->reply.headers[i].value;
+    return NULL;
+}
+
+#define HELLO                                                                   \
+    "{\"model\":\"claude-opus-5-5\",\"max_tokens\":50,\"messages\":[{\"role\":" \
+    "\"user\","                                                                 \
+    "\"content\":\"hello\"}]}"
+#define HAIKU                                                                    \
+    "{\"model\":\"claude-haiku-4-5\",\"max_tokens\":50,\"messages\":[{\"role\":" \
+    "\"user\",\"content\":\"hello\"}]}"
+
+/* ---- buckets ---- */
+
+static void a_bucket_refills_with_time_and_never_beyond_its_room(void **state)
+{
+    (void)state;
+    struct bucket b = {0};
+    bucket_rate(&b, 60, 60, 0);
+    assert_true(bucket_level(&b, 0) == 60);
+    bucket_take(&b, 60, 0);
+    assert_true(bucket_level(&b, 0) == 0);
+    assert_true(bucket_level(&b, S(1)) == 1);
+    assert_true(bucket_level(&b, S(10)) == 10);
+    assert_true(bucket_level(&b, S(1000)) == 60);
+    /* Output may overdraw it; the debt is paid first. */
+    bucket_take(&b, 90, S(1000));
+    assert_true(bucket_wait_ns(&b, 1, S(1000)) == S(31));
+    assert_true(bucket_wait_ns(&b, 1000, S(1000)) == S(90));
+}
+
+static void a_new_rate_keeps_what_is_missing(void **state)
+{
+    (void)state;
+    struct bucket b = {0};
+    bucket_rate(&b, 60, 60, 0);
+    bucket_take(&b, 20, 0);
+    bucket_rate(&b, 600, 600, 0);
+    assert_true(bucket_level(&b, 0) == 580);
+    bucket_rate(&b, 0, 1, 0);
+    assert_true(bucket_wait_ns(&b, 5, 0) == 0);
+}
+
+static void each_limit_refuses_in_its_own_words_and_says_when_to_come(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *const pairs[5];
+        int fits;
+        const char *says, *retry_after;
+    } cases[] = {
+        {{"limits.rpm", "3", NULL}, 3, "3 requests per minute", "20"},
+        {{"limits.rpm", "60", "limits.burst", "1s", NULL}, 1, "60 requests", "1"},
+        {{"limits.otpm", "1200", NULL}, 24, "1,200 output tokens per minute", "1"},
+        {{"limits.itpm", "30", NULL}, 3, "30 input tokens per minute", "12"},
+        {{"limits.opus-5.5.rpm", "1", NULL}, 1, "1 requests per minute", "60"},
+    };
+    for (size_t i = 0; i < CASES(cases); i++) {
+        struct world w;
+        struct exchange x;
+        open_world(&w, cases[i].pairs);
+        for (int n = 0; n < cases[i].fits; n++)
+            assert_int_equal(ask(&w, HELLO), 200);
+        began(&w, &x, HELLO);
+        assert_int_equal(x.reply.status, 429);
+        assert_non_null(strstr(x.reply.body.at, cases[i].says));
+        assert_non_null(strstr(x.reply.body.at, "\"rate_limit_error\""));
+        assert_string_equal(header_of(&x, "retry-after"), cases[i].retry_after);
+        ended(&w, &x);
+        reply_clear(&x.reply);
+        /* Another class of models has buckets of its own. */
+        if (i == 4)
+            assert_int_equal(ask(&w, HAIKU), 200);
+        w.now_ns += S(atoi(cases[i].retry_after));
+        assert_int_equal(ask(&w, HELLO), 200);
+        close_world(&w);
+    }
+}
+
+static void too_many_at_a_time_are_refused_until_one_ends(void **state)
+{
+    (void)state;
+    struct world w;
+    static struct exchange a, b;
+    open_world(&w, (const char *const[]){"limits.concurrent", "1", NULL});
+    began(&w, &a, HELLO);
+    assert_int_equal(a.reply.status, 200);
+    began(&w, &b, HELLO);
+    assert_int_equal(b.reply.status, 429);
+    assert_non_null(strstr(b.reply.body.at, "Number of concurrent connections"));
+    ended(&w, &b);
+    ended(&w, &a);
+    assert_int_equal(ask(&w, HELLO), 200);
+    reply_clear(&a.reply);
+    reply_clear(&b.reply);
+    close_world(&w);
+}
+
+/* ---- money ---- */
+
+static void credit_is_charged_at_the_end_and_what_is_in_flight_completes(void **state)
+{
+    (void)state;
+    struct world w;
+    static struct exchange a, b;
+    char usd[CATALOG_USD_MAX];
+    /* One answer costs 50 tokens of $20 and 9 of $4 a million. */
+    open_world(&w, (const char *const[]){"credit.balance", "0.001", NULL});
+    began(&w, &a, HELLO);
+    began(&w, &b, HELLO);
+    ended(&w, &a);
+    assert_string_equal(catalog_usd(org_credit(api_org(w.api)), usd), "-0.000036");
+    ended(&w, &b);
+    assert_string_equal(catalog_usd(org_credit(api_org(w.api)), usd), "-0.001072");
+    reply_clear(&a.reply);
+    reply_clear(&b.reply);
+
+    began(&w, &a, HELLO);
+    assert_int_equal(a.reply.status, 400);
+    assert_true(a.refused_for_credit);
+    assert_non_null(strstr(a.reply.body.at,
+                           "\"message\":\"Your credit balance is too low to access the "
+                           "Anthropic API. Please go to Plans & Billing to upgrade or "
+                           "purchase credits.\""));
+    assert_non_null(strstr(a.reply.body.at, "\"invalid_request_error\""));
+    ended(&w, &a);
+    reply_clear(&a.reply);
+
+    struct reply r = {0};
+    api_count_tokens(
+        w.api,
+        &(struct api_request){
+            .key = "k", .version = "2023-06-01", .body = HELLO, .len = strlen(HELLO)},
+        &r);
+    assert_int_equal(r.status, 400);
+    reply_clear(&r);
+
+    org_credit_add(api_org(w.api), PICODOLLARS_PER_DOLLAR);
+    assert_int_equal(ask(&w, HELLO), 200);
+    close_world(&w);
+}
+
+static void a_spend_limit_names_the_day_of_access(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *kind;
+        int status;
+        const char *says;
+    } cases[] = {
+        {"own", 400,
+         "You have reached your specified API usage limits. You will regain access on "
+         "2026-04-01 at 00:00 UTC."},
+        {"workspace", 400,
+         "You have reached your specified workspace API usage limits. You will regain "
+         "access on 2026-04-01 at 00:00 UTC."},
+        {"tier", 429, "\"error_code\":\"enforced_spend_limit_reached\""},
+    };
+    for (size_t i = 0; i < CASES(cases); i++) {
+        struct world w;
+        struct exchange x;
+        open_world(&w, (const char *const[]){"spend.limit", "0.001", "spend.until",
+                                             "2026-04-01", "spend.kind", cases[i].kind,
+                                             NULL});
+        assert_int_equal(ask(&w, HELLO), 200);
+        began(&w, &x, HELLO);
+        assert_int_equal(x.reply.status, cases[i].status);
+        assert_non_null(strstr(x.reply.body.at, cases[i].says));
+        assert_null(header_of(&x, "retry-after"));
+        ended(&w, &x);
+        reply_clear(&x.reply);
+        close_world(&w);
+    }
+}
+
+/* ---- faults ---- */
+
+static void faults_fire_when_their_conditions_say_so(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *const keys[7];
+        const char *fires; /* one letter a second, one request a second */
+    } cases[] = {
+        {{"kind", "500", NULL}, "xxxxxxxxxx"},
+        {{"kind", "500", "at", "3,7", NULL}, "--x---x---"},
+        {{"kind", "500", "every", "4", NULL}, "---x---x--"},
+        {{"kind", "500", "first", "3", NULL}, "xxx-------"},
+        {{"kind", "500", "from_s", "2", "to_s", "4.5", NULL}, "--xxx-----"},
+        {{"kind", "500", "count", "2", NULL}, "xx--------"},
+        {{"kind", "500", "every", "2", "count", "2", NULL}, "-x-x------"},
+        {{"kind", "500", "p", "0", NULL}, "----------"},
+        {{"kind", "500", "p", "1", "first", "1", NULL}, "x---------"},
+        {{"kind", "500", "match", "nowhere", NULL}, "----------"},
+        {{"kind", "500", "match", "ell", "at", "2", NULL}, "-x--------"},
+    };
+    for (size_t i = 0; i < CASES(cases); i++) {
+        struct faults f = {0};
+        struct err e = {0};
+        for (const char *const *k = cases[i].keys; *k; k += 2)
+            assert_int_equal(faults_set(&f, "it", k[0], k[1], &e), 0);
+        faults_begin(&f, 0, 1);
+        for (int s = 0; s < 10; s++)
+            assert_int_equal(faults_meet(&f, "hello", 5, S(s)) != NULL,
+                             cases[i].fires[s] == 'x');
+        faults_clear(&f);
+    }
+}
+
+static void chance_is_about_right_and_the_same_every_time(void **state)
+{
+    (void)state;
+    bool first[2000];
+    for (int round = 0; round < 2; round++) {
+        struct faults f = {0};
+        int fired = 0;
+        faults_set(&f, "529", "p", "0.2", NULL);
+        faults_begin(&f, 0, 7);
+        for (int i = 0; i < 2000; i++) {
+            bool fires = faults_meet(&f, "", 0, 0) != NULL;
+            if (round > 0)
+                assert_int_equal(fires, first[i]);
+            first[i] = fires;
+            fired += fires;
+        }
+        assert_in_range(fired, 330, 470);
+        faults_clear(&f);
+    }
+}
+
+static void each_refusal_arrives_with_its_status_and_type(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *kind;
+        int status;
+        const char *says;
+    } cases[] = {
+        {"400", 400, "invalid_request_error"},
+        {"401", 401, "\"authentication_error\",\"message\":\"invalid x-api-key\""},
+        {"402", 402, "billing_error"},
+        {"403", 403, "permission_error"},
+        {"404", 404, "not_found_error"},
+        {"409", 409, "conflict_error"},
+        {"413", 413, "request_too_large"},
+        {"429", 429, "rate_limit_error"},
+        {"500", 500, "\"api_error\",\"message\":\"Internal server error\""},
+        {"504", 504, "timeout_error"},
+        {"529", 529, "\"overloaded_error\",\"message\":\"Overloaded\""},
+        {"credit", 400, "credit balance is too low"},
+        {"spend_own", 400, "You will regain access on "},
+        {"spend_workspace", 400, "specified workspace API usage limits"},
+        {"spend_tier", 429, "enforced_spend_limit_reached"},
+        {"bare429", 429, "\"message\":\"Error\""},
+        {"concurrency429", 429, "Number of concurrent connections"},
+        {"acceleration429", 429, "maximum usage increase rate"},
+        {"longcontext429", 429, "Extra usage is required for long context requests."},
+        {"html", 502, "<html>"},
+        {"html200", 200, "<html>"},
+        {"refusal", 200, "\"stop_reason\":\"refusal\""},
+        {"empty_turn", 200, "\"content\":[]"},
+        {"pause_turn", 200, "\"stop_reason\":\"pause_turn\""},
+    };
+    for (size_t i = 0; i < CASES(cases); i++) {
+        struct world w;
+        struct exchange x;
+        open_world(&w, (const char *const[]){"fault.it.kind", cases[i].kind, NULL});
+        began(&w, &x, HELLO);
+        assert_int_equal(x.reply.status, cases[i].status);
+        assert_non_null(strstr(x.reply.body.at, cases[i].says));
+        assert_non_null(header_of(&x, "request-id"));
+        assert_string_equal(x.row.fault, cases[i].kind);
+        ended(&w, &x);
+        reply_clear(&x.reply);
+        close_world(&w);
+    }
+}
+
+/* ---- answers ---- */
+
+static char *answer_to(const char *body, const char *const *pairs, bool stream)
+{
+    struct world w;
+    struct exchange x;
+    open_world(&w, pairs);
+    began(&w, &x, body);
+    assert_int_equal(x.reply.status, 200);
+    char *copy = strdup(x.reply.body.at);
+    if (!stream) {
+        json_t *o = json_loads(copy, 0, NULL);
+        assert_non_null(o);
+        free(copy);
+        copy = strdup(json_string_value(
+            json_object_get(json_array_get(json_object_get(o, "content"), 0), "text")));
+        json_decref(o);
+    }
+    ended(&w, &x);
+    reply_clear(&x.reply);
+    close_world(&w);
+    return copy;
+}
+
+static void the_same_job_is_always_answered_alike(void **state)
+{
+    (void)state;
+    char *a = answer_to(HELLO, NULL, false), *b = answer_to(HELLO, NULL, false);
+    char *c = answer_to(HELLO, (const char *const[]){"output.seed", "2", NULL}, false);
+    assert_string_equal(a, b);
+    assert_string_not_equal(a, c);
+    assert_non_null(strstr(a, "Simulated answer"));
+    assert_non_null(strstr(a, "hello"));
+    free(a);
+    free(b);
+    free(c);
+}
+
+static void an_answer_has_the_bytes_that_were_asked_for(void **state)
+{
+    (void)state;
+    static const char *const bytes[] = {"1", "50", "1024", "20480", "200000"};
+    for (size_t i = 0; i < CASES(bytes); i++) {
+        static const char big[] = "{\"model\":\"claude-opus-5-5\",\"max_tokens\":"
+                                  "128000,\"messages\":[{\"role\":"
+                                  "\"user\",\"content\":[{\"type\":\"text\",\"text\":"
+                                  "\"a\\u00e9\\n\\\"q\"}]}]}";
+        char *a = answer_to(big, (const char *const[]){"output.bytes", bytes[i], NULL},
+                            false);
+        assert_int_equal(strlen(a), atoi(bytes[i]));
+        free(a);
+    }
+}
+
+static void a_stream_says_the_same_as_the_whole_answer(void **state)
+{
+    (void)state;
+    static const char body[] =
+        "{\"model\":\"claude-opus-5-5\",\"stream\":true,\"max_tokens\":900,"
+        "\"messages\":"
+        "[{\"role\":\"user\",\"content\":\"h\xc3\xa4llo \\\"x\\\"\"}]}";
+    char *stream = answer_to(body, NULL, true), *line = stream, text[8192] = "";
+    static const char *const order[] = {
+        "message_start",       "content_block_start", "ping",
+        "content_block_delta", "content_block_stop",  "message_delta",
+        "message_stop"};
+    size_t at = 0;
+    while ((line = strstr(line, "data: ")) != NULL) {
+        line += strlen("data: ");
+        json_error_t bad;
+        json_t *o = json_loads(line, JSON_DISABLE_EOF_CHECK, &bad);
+        assert_non_null(o);
+        const char *type = json_string_value(json_object_get(o, "type"));
+        if (strcmp(type, order[at]) != 0)
+            at++;
+        assert_true(at < CASES(order));
+        assert_string_equal(type, order[at]);
+        if (strcmp(type, "content_block_delta") == 0)
+            strcat(text, json_string_value(
+                             json_object_get(json_object_get(o, "delta"), "text")));
+        json_decref(o);
+    }
+    assert_int_equal(at, CASES(order) - 1);
+    assert_non_null(strstr(text, "h\xc3\xa4llo"));
+    assert_true(strlen(text) > 100 && text[strlen(text) - 1] == '.');
+    free(stream);
+}
+
+static void a_request_is_refused_in_the_words_of_the_api(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body;
+        int status;
+        const char *says;
+    } cases[] = {
+        {"{\"model\":", 400, "not valid JSON"},
+        {"[]", 400, "not a JSON object"},
+        {"{\"model\":\"claude-opus-5-5\",\"messages\":[]}", 400,
+         "max_tokens: Field required"},
+        {"{\"model\":\"claude-opus-5-5\",\"max_tokens\":5}", 400,
+         "messages: Field required"},
+        {"{\"max_tokens\":5,\"messages\":[]}", 400, "model: Field required"},
+        {"{\"model\":\"claude-opus-5-5\",\"max_tokens\":5,\"messages\":[]}", 400,
+         "at least one message is required"},
+        {"{\"model\":\"claude-opus-5-5\",\"max_tokens\":\"5\",\"messages\":[]}", 400,
+         "max_tokens: Input should be a valid integer"},
+        {"{\"model\":\"gpt\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\","
+         "\"content\":\"x\"}]}",
+         404, "\"not_found_error\",\"message\":\"model: gpt\""},
+        {"{\"model\":\"opus\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\","
+         "\"content\":\"x\"}]}",
+         404, "model: opus"},
+        {"{\"model\":\"claude-haiku-4-5\",\"max_tokens\":64001,\"messages\":[{\"role\":"
+         "\"user\",\"content\":\"x\"}]}",
+         400, "max_tokens: 64001 > 64000"},
+    };
+    struct world w;
+    struct exchange x;
+    open_world(&w, NULL);
+    for (size_t i = 0; i < CASES(cases); i++) {
+        began(&w, &x, cases[i].body);
+        assert_int_equal(x.reply.status, cases[i].status);
+        assert_non_null(strstr(x.reply.body.at, cases[i].says));
+        ended(&w, &x);
+        reply_clear(&x.reply);
+    }
+    close_world(&w);
+}
+
+/* ---- the prompt cache ---- */
+
+static char *cached_prompt(size_t bytes, const char *control, const char *question)
+{
+    char *filler = malloc(bytes + 1), *body = malloc(bytes + 512);
+    memset(filler, 'w', bytes);
+    filler[bytes] = '\0';
+    sprintf(body,
+            "{\"model\":\"claude-opus-5-5\",\"max_tokens\":5,\"system\":[{\"type\":"
+            "\"text\",\"text\":\"%s\"%s}],\"messages\":[{\"role\":\"user\",\"content\":"
+            "\"%s\"}]}",
+            filler, control, question);
+    free(filler);
+    return body;
+}
+
+#define KEEP_5M ",\"cache_control\":{\"type\":\"ephemeral\"}"
+#define KEEP_1H ",\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"1h\"}"
+
+static struct usage usage_of(struct world *w, size_t bytes, const char *control,
+                             const char *question)
+{
+    struct exchange x;
+    char *body = cached_prompt(bytes, control, question);
+    began(w, &x, body);
+    struct usage u = x.row.usage;
+    ended(w, &x);
+    reply_clear(&x.reply);
+    free(body);
+    return u;
+}
+
+static void
+a_prefix_is_read_after_the_first_byte_and_until_its_time_is_over(void **state)
+{
+    (void)state;
+    struct world w;
+    static struct exchange a, b;
+    open_world(&w, NULL);
+    char *one = cached_prompt(8000, KEEP_5M, "one");
+    char *two = cached_prompt(8000, KEEP_5M, "two");
+
+    began(&w, &a, one);
+    began(&w, &b, two); /* too early: nothing of the first has left */
+    assert_true(a.row.usage.cache_write_5m > 1900 && a.row.usage.cache_read == 0);
+    assert_true(b.row.usage.cache_write_5m == a.row.usage.cache_write_5m);
+    ended(&w, &a);
+    ended(&w, &b);
+
+    int64_t kept = a.row.usage.cache_write_5m;
+    w.now_ns += S(290);
+    struct usage u = usage_of(&w, 8000, KEEP_5M, "three");
+    assert_true(u.cache_read == kept && u.cache_write_5m == 0 && u.input < 30);
+    w.now_ns += S(290); /* the use kept it alive */
+    assert_true(usage_of(&w, 8000, KEEP_5M, "four").cache_read == kept);
+    w.now_ns += S(301);
+    assert_true(usage_of(&w, 8000, KEEP_5M, "five").cache_read == 0);
+
+    reply_clear(&a.reply);
+    reply_clear(&b.reply);
+    free(one);
+    free(two);
+    close_world(&w);
+}
+
+static void an_hour_is_kept_an_hour_and_short_prompts_not_at_all(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, NULL);
+    struct usage u = usage_of(&w, 8000, KEEP_1H, "one");
+    assert_true(u.cache_write_1h > 1900 && u.cache_write_5m == 0);
+    w.now_ns += S(3599);
+    assert_true(usage_of(&w, 8000, KEEP_1H, "two").cache_read > 1900);
+
+    u = usage_of(&w, 1000, KEEP_5M, "short");
+    assert_true(u.cache_write_5m == 0 && u.cache_read == 0);
+    close_world(&w);
+}
+
+static void what_the_cache_holds_is_free_of_the_input_limit(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, (const char *const[]){"limits.itpm", "2200", NULL});
+    assert_true(usage_of(&w, 8000, KEEP_5M, "a").cache_write_5m > 0);
+    for (int i = 0; i < 5; i++)
+        assert_true(usage_of(&w, 8000, KEEP_5M, "b").cache_read > 1900);
+    assert_true(usage_of(&w, 8000, "", "b").input == 0); /* refused */
+    close_world(&w);
+}
+
+/* ---- small parts ---- */
+
+static void only_sound_json_is_a_document(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool sound;
+    } cases[] = {
+        {"{}", true},
+        {" [1, -2.5e+3, \"a\\u00e9\\n\", true, false, null, {\"a\":[]}] ", true},
+        {"\"0123456789abcdef\"", true},
+        {"", false},
+        {"{", false},
+        {"{\"a\"}", false},
+        {"{\"a\":1,}", false},
+        {"[1 2]", false},
+        {"01", false},
+        {"1.", false},
+        {"\"\\x\"", false},
+        {"\"\\u12g4\"", false},
+        {"\"open", false},
+        {"\"tab\there, behind eight bytes\"", false},
+        {"{} x", false},
+        {"nul", false},
+        {"{a:1}", false},
+    };
+    for (size_t i = 0; i < CASES(cases); i++) {
+        /* Exactly as long as it is, so that a step beyond is seen. */
+        size_t len = strlen(cases[i].text), bad_at;
+        char *copy = malloc(len ? len : 1);
+        struct span v;
+        memcpy(copy, cases[i].text, len);
+        assert_int_equal(scan_document(copy, len, &v, &bad_at), cases[i].sound);
+        free(copy);
+    }
+    char deep[2000];
+    struct span v;
+    size_t bad_at;
+    memset(deep, '[', 1000);
+    memset(deep + 1000, ']', 1000);
+    assert_false(scan_document(deep, sizeof deep, &v, &bad_at));
+}
+
+static void timers_come_in_the_order_of_their_moments(void **state)
+{
+    (void)state;
+    struct timers ts = {0};
+    struct timer t[200] = {{0, 0}};
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(timers_set(&ts, &t[i], (i * 7919) % 1000), 0);
+    for (int i = 0; i < 200; i += 3)
+        timers_drop(&ts, &t[i]);
+    timers_set(&ts, &t[1], 2000);
+
+    int64_t last = -1;
+    int count = 0;
+    for (struct timer *due; (due = timers_due(&ts, 1000)) != NULL; count++) {
+        assert_true(due->due_ns >= last);
+        last = due->due_ns;
+    }
+    assert_int_equal(count, 200 - 67 - 1);
+    assert_true(timers_next_ns(&ts) == 2000);
+    timers_free(&ts);
+}
+
+static void settings_are_read_with_their_units_and_refused_by_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *value, *says; /* says NULL: fine */
+    } cases[] = {
+        {"latency.ttft", "30ms", NULL},
+        {"latency.ttft", "1.5s", NULL},
+        {"latency.ttft", "30", "want a time with its unit"},
+        {"limits.rpm", "many", "limits.rpm = many: want a number"},
+        {"limits.opus-5.5.itpm", "1000", NULL},
+        {"limits.opus-5.5.color", "1000", "no setting is named so"},
+        {"credit.balance", "0.25", NULL},
+        {"credit.balance", "cheap", "want dollars"},
+        {"spend.kind", "mine", "want own, workspace or tier"},
+        {"fault.a.kind", "529", NULL},
+        {"fault.a.kind", "999", "no fault is named so"},
+        {"fault.a.colour", "1", "no key is named colour"},
+        {"fault.a.at", "3,x", "numbers"},
+        {"nonsense", "1", "nonsense: no setting is named so"},
+    };
+    for (size_t i = 0; i < CASES(cases); i++) {
+        struct settings s;
+        struct err e = {0};
+        assert_int_equal(settings_init(&s, &e), 0);
+        int rc = settings_set(&s, cases[i].name, cases[i].value, &e);
+        assert_int_equal(rc, cases[i].says ? -1 : 0);
+        if (cases[i].says)
+            assert_non_null(strstr(e.text, cases[i].says));
+        settings_free(&s);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_bucket_refills_with_time_and_never_beyond_its_room),
+        cmocka_unit_test(a_new_rate_keeps_what_is_missing),
+        cmocka_unit_test(each_limit_refuses_in_its_own_words_and_says_when_to_come),
+        cmocka_unit_test(too_many_at_a_time_are_refused_until_one_ends),
+        cmocka_unit_test(credit_is_charged_at_the_end_and_what_is_in_flight_completes),
+        cmocka_unit_test(a_spend_limit_names_the_day_of_access),
+        cmocka_unit_test(faults_fire_when_their_conditions_say_so),
+        cmocka_unit_test(chance_is_about_right_and_the_same_every_time),
+        cmocka_unit_test(each_refusal_arrives_with_its_status_and_type),
+        cmocka_unit_test(the_same_job_is_always_answered_alike),
+        cmocka_unit_test(an_answer_has_the_bytes_that_were_asked_for),
+        cmocka_unit_test(a_stream_says_the_same_as_the_whole_answer),
+        cmocka_unit_test(a_request_is_refused_in_the_words_of_the_api),
+        cmocka_unit_test(
+            a_prefix_is_read_after_the_first_byte_and_until_its_time_is_over),
+        cmocka_unit_test(an_hour_is_kept_an_hour_and_short_prompts_not_at_all),
+        cmocka_unit_test(what_the_cache_holds_is_free_of_the_input_limit),
+        cmocka_unit_test(only_sound_json_is_a_document),
+        cmocka_unit_test(timers_come_in_the_order_of_their_moments),
+        cmocka_unit_test(settings_are_read_with_their_units_and_refused_by_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
