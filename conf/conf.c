@@ -129,7 +129,7 @@ static const struct opt options[] = {
     {.name = "limits.in_flight",
      .type = OPT_COUNT,
      .at = AT(limits.in_flight),
-     .def = "64",
+     .def = "128",
      .min = 1,
      .max = 1000,
      .help = "requests in flight at once on one lane, at most"},
@@ -587,10 +587,20 @@ void conf_free(struct conf *c)
 struct reading {
     struct conf *conf;
     bool refuse_guarded;
+    const char *text; /* what is left of it */
+    int line;         /* that was handed over last */
+    int wrong;        /* the line of our own first complaint */
     struct err *e;
 };
 
 /* inih's handler: 1 is good. */
+static int complain(struct reading *r)
+{
+    if (r->wrong == 0)
+        r->wrong = r->line;
+    return 0;
+}
+
 static int on_pair(void *user, const char *section, const char *name, const char *value)
 {
     struct reading *r = user;
@@ -598,36 +608,52 @@ static int on_pair(void *user, const char *section, const char *name, const char
     const char *blank = strchr(section, ' ');
     bool guarded = false;
 
-    if (*section == '\0')
-        return err_set(r->e, ERR_CONF, "%s: want a [section] before it", name) + 1;
+    if (*section == '\0') {
+        err_set(r->wrong ? NULL : r->e, ERR_CONF, "%s: want a [section] before it",
+                name);
+        return complain(r);
+    }
     if (blank)
         snprintf(full, sizeof full, "%.*s.%s.%s", (int)(blank - section), section,
                  blank + strspn(blank, " "), name);
     else
         snprintf(full, sizeof full, "%s.%s", section, name);
     if (set_by_name(r->conf, full, value, true, &guarded, r->e) < 0)
-        return 0;
-    if (guarded && r->refuse_guarded)
-        return err_set(
-                   r->e, ERR_CONF,
-                   "%s: not taken from a file that others can write or own; chown it "
-                   "to yourself, chmod go-w, or use --conf",
-                   full) +
-               1;
-    return set_by_name(r->conf, full, value, false, &guarded, r->e) == 0;
+        return complain(r);
+    if (guarded && r->refuse_guarded) {
+        err_set(r->e, ERR_CONF,
+                "%s: not taken from a file that others can write or own; chown it to "
+                "yourself, chmod go-w, or use --conf",
+                full);
+        return complain(r);
+    }
+    if (set_by_name(r->conf, full, value, false, &guarded, r->e) < 0)
+        return complain(r);
+    return 1;
 }
 
-/* inih cuts lines silently at its buffer; what it would cut is refused instead. */
-static int long_line(const char *text)
+/* Lines for inih, without their leading blanks: it would take an indented line for more
+ * of the value before. A line that its buffer would cut is a complaint. */
+static char *next_line(char *to, int size, void *user)
 {
-    int line = 1;
-    for (const char *p = text; *p; line++) {
-        size_t len = strcspn(p, "\n");
-        if (len > INI_LINE_MAX)
-            return line;
-        p += len + (p[len] == '\n');
+    struct reading *r = user;
+    if (*r->text == '\0')
+        return NULL;
+    size_t len = strcspn(r->text, "\n"), skip = strspn(r->text, " \t");
+    if (skip > len)
+        skip = len;
+    r->line++;
+    size_t n = len - skip;
+    if (n > INI_LINE_MAX - 1 || n > (size_t)size - 2) {
+        err_set(r->e, ERR_CONF, "a line longer than %d bytes", INI_LINE_MAX - 1);
+        complain(r);
+        n = 0;
     }
-    return 0;
+    memcpy(to, r->text + skip, n);
+    to[n] = '\n';
+    to[n + 1] = '\0';
+    r->text += len + (r->text[len] == '\n');
+    return to;
 }
 
 static char *read_small(const char *path, struct stat *st, struct err *e)
@@ -660,14 +686,20 @@ int conf_read(struct conf *c, const char *path, bool optional, bool guarded,
 
     bool ours = (st.st_uid == geteuid() || st.st_uid == 0) &&
                 (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
-    struct reading r = {.conf = c, .refuse_guarded = guarded && !ours, .e = e};
-    int line = long_line(text);
-    if (line)
-        err_set(e, ERR_CONF, "a line longer than %d bytes", INI_LINE_MAX);
-    else if ((line = ini_parse_string(text, on_pair, &r)) != 0)
-        err_set(e, ERR_CONF, "want [section], name = value, or a comment");
+    struct reading r = {
+        .conf = c, .refuse_guarded = guarded && !ours, .text = text, .e = e};
+    int line = ini_parse_stream(next_line, &r, on_pair, &r);
     free(text);
-    return line == 0 ? 0 : err_wrap(e, "%s:%d", path, line);
+    if (line == 0 && r.wrong == 0)
+        return 0;
+    if (line > 0 && (r.wrong == 0 || line < r.wrong)) {
+        if (e)
+            *e = (struct err){0};
+        err_set(e, ERR_CONF, "want [section], name = value, or a comment");
+    } else {
+        line = r.wrong;
+    }
+    return err_wrap(e, "%s:%d", path, line);
 }
 
 int conf_environment(struct conf *c, struct err *e)
@@ -698,17 +730,24 @@ static int check_tier_name(const struct conf *c, const char *option, const char 
                    known);
 }
 
-/* The key goes over TLS, or stays on this machine. */
+/* The key goes over TLS, or stays on this machine. An `@` would make what stands before
+ * it a user, and what follows the host. */
 static int check_url(const char *url, struct err *e)
 {
     static const char *const loopback[] = {"127.0.0.1", "localhost", "[::1]"};
-    if (strncmp(url, "https://", 8) == 0 && url[8] && url[8] != '/')
+    const char *host = strstr(url, "://") ? strstr(url, "://") + 3 : url;
+    size_t len = strcspn(host, "/?#");
+    bool plain = memchr(host, '@', len) == NULL && strpbrk(url, " \\") == NULL;
+    if (plain && strncmp(url, "https://", 8) == 0 && len > 0)
         return 0;
-    if (strncmp(url, "http://", 7) == 0)
+    if (plain && strncmp(url, "http://", 7) == 0)
         for (size_t i = 0; i < COUNT(loopback); i++) {
             size_t n = strlen(loopback[i]);
-            if (strncmp(url + 7, loopback[i], n) == 0 && strchr(":/", url[7 + n]))
-                return 0; /* strchr finds the NUL of a bare host as well */
+            if (len < n || strncmp(host, loopback[i], n) != 0)
+                continue;
+            if (len == n ||
+                (host[n] == ':' && strspn(host + n + 1, "0123456789") == len - n - 1))
+                return 0;
         }
     return err_set(e, ERR_CONF,
                    "api.base_url = %s: want https://HOST, or http:// to 127.0.0.1 or "

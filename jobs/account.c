@@ -1,5 +1,6 @@
 #include "jobs/account.h"
 
+#include "jobs/files.h"
 #include "runner/effect.h"
 #include "runner/err.h"
 
@@ -11,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static const char schema[] =
@@ -86,24 +86,6 @@ int account_dir(char *buf, size_t size, struct err *e)
     return 0;
 }
 
-static int make_dirs(const char *dir, struct err *e)
-{
-    char path[4096];
-    snprintf(path, sizeof path, "%s", dir);
-    for (char *p = path + 1;; p++) {
-        if (*p != '/' && *p != '\0')
-            continue;
-        char was = *p;
-        *p = '\0';
-        if (mkdir(path, 0700) < 0 && errno != EEXIST)
-            return err_set(e, ERR_STORE, "the account store %s: %s", path,
-                           strerror(errno));
-        if (was == '\0')
-            return 0;
-        *p = was;
-    }
-}
-
 struct account_store *account_open(const char *dir, struct err *e)
 {
     struct account_store *st = calloc(1, sizeof *st);
@@ -115,7 +97,7 @@ struct account_store *account_open(const char *dir, struct err *e)
     st->probe_fd = -1;
     snprintf(st->dir, sizeof st->dir, "%s", dir);
     snprintf(path, sizeof path, "%s/account.db", st->dir);
-    if (make_dirs(dir, e) < 0)
+    if (files_make_dirs(dir, 0700, e) < 0)
         goto bad;
     if (sqlite3_open_v2(path, &st->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
                         NULL) != SQLITE_OK) {

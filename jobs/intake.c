@@ -2,6 +2,7 @@
 
 #include "conf/conf.h"
 #include "jobs/digest.h"
+#include "jobs/files.h"
 #include "jobs/jsonscan.h"
 #include "jobs/source.h"
 #include "jobs/store.h"
@@ -27,7 +28,10 @@ enum {
     READ_BYTES = 256 * 1024,
     SYSTEM_FILE_MAX = 4 * 1024 * 1024,
     STAMP_MAX = 96,
-    SETTLES_MAX = 30, /* a file that never rests is left for the next run */
+    FULL_MAX = PATH_MAX *
+               2,        /* root and path; what is too long fails when it is opened */
+    SCANS_MAX = 1 << 30, /* readings of sources in one run, more than there can be */
+    SETTLES_MAX = 30,    /* a file that never rests is left for the next run */
 };
 
 struct todo {
@@ -60,6 +64,7 @@ struct intake {
     FTS *fts;
     bool walk_failed;
     size_t found;
+    int64_t scans; /* readings begun; each has a number of its own */
     struct list changed, fresh, bulk, young;
     unsigned char *seen; /* a bit a source: the walk saw it */
     size_t seen_len;
@@ -118,20 +123,21 @@ int intake_mark(const char *dir, unsigned mode, struct err *e)
 {
     char path[PATH_MAX];
     static const char says[] = "nightmill writes here; no jobs are read from here.\n";
-    if (mkdir(dir, mode) < 0 && errno != EEXIST)
-        return err_set(e, ERR_STORE, "%s: cannot be made: %s", dir, strerror(errno));
-    snprintf(path, sizeof path, "%s/" INTAKE_MARKER, dir);
+    if (files_make_dirs(dir, mode, e) < 0)
+        return -1;
+    if (snprintf(path, sizeof path, "%s/" INTAKE_MARKER, dir) >= (int)sizeof path)
+        return err_set(e, ERR_STORE, "%s: the path is too long", dir);
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0 && errno == EEXIST)
         return 0;
-    if (fd < 0 || write(fd, says, sizeof says - 1) < 0) {
+    if (fd < 0 || write(fd, says, sizeof says - 1) < 0 || fsync(fd) < 0) {
         err_set(e, ERR_STORE, "%s: cannot be written: %s", path, strerror(errno));
         if (fd >= 0)
             close(fd);
         return -1;
     }
     close(fd);
-    return 0;
+    return files_sync_dir(dir, e);
 }
 
 struct intake *intake_new(const struct intake_opts *o, struct err *e)
@@ -256,7 +262,7 @@ static void stamp_of(const struct stat *st, char *to)
 
 static int stamp_at(const struct intake *in, const char *path, char *to)
 {
-    char full[PATH_MAX];
+    char full[FULL_MAX];
     struct stat st;
     snprintf(full, sizeof full, "%s/%s", in->root, path);
     if (stat(full, &st) < 0)
@@ -464,11 +470,13 @@ static struct lent *lend(struct intake *in, struct err *e)
     return l;
 }
 
-static int add_source(const struct todo *t, struct moves *m, struct err *e)
+static int add_source(struct intake *in, const struct todo *t, struct moves *m,
+                      struct err *e)
 {
     struct move *v = moves_add(m, MOVE_SOURCE);
     if (v == NULL)
         return nomem(e);
+    in->scans++;
     v->source = t->source;
     v->name = t->path;
     v->count = t->bulk;
@@ -494,7 +502,8 @@ static int add_job(struct intake *in, const struct todo *t, struct lent *l,
     v->name = l->name;
     v->now = now;
     v->in.line = line;
-    v->in.scan = in->o.scan;
+    v->in.scan = in->o.scan * SCANS_MAX + in->scans;
+    v->in.path = t->path;
     v->in.custom_id = l->custom_id;
     v->in.by_digest = l->by_digest;
     v->in.other_name = l->other;
@@ -524,7 +533,7 @@ static int add_end(struct intake *in, const struct todo *t, const char *stamp,
     v->source = t->source;
     v->text = l->text;
     v->name = l->name;
-    v->in.scan = in->o.scan;
+    v->in.scan = in->o.scan * SCANS_MAX + in->scans;
     v->gone = t->known && !in->walk_failed;
     return 0;
 }
@@ -592,7 +601,7 @@ static bool hidden(const char *path)
 static int reference(struct intake *in, const struct todo *t, struct job_spec *s,
                      char *refs, size_t refs_size, struct err *why)
 {
-    char path[PATH_MAX], full[PATH_MAX * 2], stamp[STAMP_MAX];
+    char path[FULL_MAX], full[FULL_MAX * 2], stamp[STAMP_MAX];
     struct stat st;
     size_t len, n = strlen(in->root);
     const char *slash = strrchr(t->path, '/');
@@ -620,11 +629,10 @@ static int reference(struct intake *in, const struct todo *t, struct job_spec *s
                        s->system_file);
     char *text = read_file(full, SYSTEM_FILE_MAX, &len, &st, why);
     if (text == NULL) {
-        char what[ERR_TEXT_MAX];
-        snprintf(what, sizeof what, "%s",
-                 why->text + (strncmp(why->text, "1: ", 3) ? 0 : 3));
+        struct err was = *why;
         *why = (struct err){0};
-        return err_set(why, ERR_INPUT, "1: system_file = %s: %s", s->system_file, what);
+        return err_set(why, ERR_INPUT, "1: system_file = %s: %s", s->system_file,
+                       was.text + (strncmp(was.text, "1: ", 3) == 0 ? 3 : 0));
     }
     stamp_of(&st, stamp);
     snprintf(refs, refs_size, "%s %s\n", stamp, path);
@@ -638,7 +646,7 @@ static int reference(struct intake *in, const struct todo *t, struct job_spec *s
 static int read_single(struct intake *in, struct todo *t, int64_t now, struct moves *m,
                        struct err *e)
 {
-    char full[PATH_MAX], stamp[STAMP_MAX], refs[PATH_MAX + STAMP_MAX] = "";
+    char full[FULL_MAX], stamp[STAMP_MAX], refs[FULL_MAX + STAMP_MAX] = "";
     unsigned char digest[DIGEST_BYTES];
     struct err why = {0};
     struct stat st = {0};
@@ -671,7 +679,7 @@ static int read_single(struct intake *in, struct todo *t, int64_t now, struct mo
     stamp_of(&st, stamp);
     l->name = name_of(t->path);
     l->other = strdup(t->path);
-    return add_source(t, m, e) < 0 ||
+    return add_source(in, t, m, e) < 0 ||
                    add_job(in, t, l, 1, digest, why.code ? &why : NULL, now, m, e) <
                        0 ||
                    add_end(in, t, stamp, refs, m, e) < 0
@@ -681,7 +689,7 @@ static int read_single(struct intake *in, struct todo *t, int64_t now, struct mo
 
 static int open_bulk(struct intake *in, struct todo *t, struct moves *m, struct err *e)
 {
-    char full[PATH_MAX];
+    char full[FULL_MAX];
     struct stat st;
     snprintf(full, sizeof full, "%s/%s", in->root, t->path);
     in->fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -696,7 +704,7 @@ static int open_bulk(struct intake *in, struct todo *t, struct moves *m, struct 
     in->open = t;
     in->line = 0;
     in->at_end = in->skipping = false;
-    return add_source(t, m, e);
+    return add_source(in, t, m, e);
 }
 
 static int take_line(struct intake *in, const char *text, size_t len, const char *wrong,
@@ -805,12 +813,15 @@ static int end_bulk(struct intake *in, int64_t now, struct moves *m, struct err 
     struct todo *t = in->open;
     char stamp[STAMP_MAX];
     bool same = stamp_at(in, t->path, stamp) == 0 && strcmp(stamp, in->stamp) == 0;
-    int rc = 0;
     close_bulk(in);
     if (same) {
-        rc = add_end(in, t, stamp, "", m, e);
-        free(t);
-        return rc;
+        struct lent *keep = lend(in, e); /* the moves borrow its path */
+        if (keep == NULL) {
+            free(t);
+            return -1;
+        }
+        keep->text = (char *)t;
+        return add_end(in, t, stamp, "", m, e);
     }
     log_info("source=%s changed while it was read: it is read again", t->path);
     t->known = true; /* its jobs are in the store by now */
@@ -850,7 +861,7 @@ static void wake_young(struct intake *in, int64_t now)
     struct todo *t;
     list_init(&later);
     while ((t = list_take(&in->young))) {
-        char full[PATH_MAX];
+        char full[FULL_MAX];
         struct stat st;
         if (t->look_at > now) {
             list_add(&later, t);

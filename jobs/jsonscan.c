@@ -13,7 +13,10 @@
 struct scan {
     const char *p, *end;
     const char *what; /* the first fault, where `p` stands */
+    bool trusted;     /* an earlier scan found all of it valid */
 };
+
+static const char *behind(const char *p, const char *end);
 
 static bool fault(struct scan *s, const char *what)
 {
@@ -48,15 +51,20 @@ static size_t utf8_len(const unsigned char *p, size_t room)
 #define ONES UINT64_C(0x0101010101010101)
 #define HIGHS UINT64_C(0x8080808080808080)
 
-/* Eight bytes with nothing special among them: no control, quote, backslash, non-ASCII.
- */
-static bool eight_plain(const char *p)
+/* How many of the eight bytes at `p` are plain before the first special one: a control,
+ * a quote, a backslash, or what is not ASCII. (A borrow can flag too much, never below
+ * the first true one.) */
+static unsigned plain_bytes(const char *p)
 {
     uint64_t w;
     memcpy(&w, p, sizeof w);
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+    w = __builtin_bswap64(w);
+#endif
     uint64_t quote = w ^ (ONES * '"'), slash = w ^ (ONES * '\\');
     uint64_t low = w - ONES * 0x20;
-    return ((w | low | (quote - ONES) | (slash - ONES)) & HIGHS) == 0;
+    uint64_t special = (w | low | (quote - ONES) | (slash - ONES)) & HIGHS;
+    return special ? (unsigned)__builtin_ctzll(special) / 8 : 8;
 }
 
 static int hex4(const char *p)
@@ -102,8 +110,8 @@ static bool string(struct scan *s, bool *escaped)
 {
     const char *p = s->p + 1;
     for (;;) {
-        while (s->end - p >= 8 && eight_plain(p))
-            p += 8;
+        for (unsigned n = 8; n == 8 && s->end - p >= 8;)
+            p += n = plain_bytes(p);
         if (p >= s->end) {
             s->p = p;
             return fault(s, "a string does not end");
@@ -329,7 +337,9 @@ static bool object(struct scan *s, struct json_want *want, size_t n)
             return fault(s, "a key with escapes in it");
         if (w && w->value.at)
             return fault(s, "a key that comes twice");
-        if (!value(s))
+        if (s->trusted)
+            s->p = behind(s->p, s->end);
+        else if (!value(s))
             return false;
         if (w) {
             w->value = (struct json_span){from, (size_t)(s->p - from)};
@@ -354,15 +364,27 @@ static bool nothing_more(struct scan *s)
     return s->p == s->end || fault(s, "something follows the end");
 }
 
-int json_scan(const char *text, size_t len, struct json_want *want, size_t n,
-              struct json_fault *f)
+static int scan_object(const char *text, size_t len, bool trusted,
+                       struct json_want *want, size_t n, struct json_fault *f)
 {
-    struct scan s = {.p = text, .end = text + len};
+    struct scan s = {.p = text, .end = text + len, .trusted = trusted};
     for (size_t i = 0; i < n; i++)
         want[i].value = want[i].member = (struct json_span){0};
     if (object(&s, want, n) && nothing_more(&s))
         return 0;
     return report(&s, text, f);
+}
+
+int json_scan(const char *text, size_t len, struct json_want *want, size_t n,
+              struct json_fault *f)
+{
+    return scan_object(text, len, false, want, n, f);
+}
+
+int json_members(struct json_span object_at, struct json_want *want, size_t n,
+                 struct json_fault *f)
+{
+    return scan_object(object_at.at, object_at.len, true, want, n, f);
 }
 
 int json_valid(const char *text, size_t len, struct json_fault *f)
@@ -386,6 +408,62 @@ int json_is(struct json_span s, const char *text)
     return s.at && s.len == n + 2 && s.at[0] == '"' && memcmp(s.at + 1, text, n) == 0;
 }
 
+/* Over a value that is known to be valid: only its end is of interest. */
+static const char *behind_string(const char *p, const char *end)
+{
+    for (p++; p < end;) {
+        p = memchr(p, '"', (size_t)(end - p));
+        if (p == NULL)
+            return end;
+        const char *slash = p;
+        while (slash[-1] == '\\')
+            slash--;
+        p++;
+        if ((p - 1 - slash) % 2 == 0)
+            return p;
+    }
+    return end;
+}
+
+static const char *behind(const char *p, const char *end)
+{
+    int depth = 0;
+    while (p < end) {
+        switch (*p) {
+        case '"':
+            p = behind_string(p, end);
+            break;
+        case '{':
+        case '[':
+            depth++;
+            p++;
+            break;
+        case '}':
+        case ']':
+            if (depth == 0)
+                return p;
+            depth--;
+            p++;
+            break;
+        case ',':
+        case ' ':
+        case '\t':
+        case '\n':
+        case '\r':
+            if (depth == 0)
+                return p;
+            p++;
+            continue;
+        default:
+            p++;
+            continue;
+        }
+        if (depth == 0)
+            return p;
+    }
+    return end;
+}
+
 int json_next(struct json_span whole, size_t *pos, struct json_span *key,
               struct json_span *value_at)
 {
@@ -393,7 +471,6 @@ int json_next(struct json_span whole, size_t *pos, struct json_span *key,
         return 0;
     struct scan s = {.p = whole.at + (*pos ? *pos : 1), .end = whole.at + whole.len};
     struct json_span k = {0};
-    bool escaped;
 
     blanks(&s);
     if (s.p < s.end && *s.p == ',') {
@@ -402,16 +479,21 @@ int json_next(struct json_span whole, size_t *pos, struct json_span *key,
     }
     if (s.p >= s.end || *s.p == '}' || *s.p == ']')
         return 0;
-    if (*whole.at == '{' && !key_and_colon(&s, &k, &escaped))
-        return 0;
+    if (*whole.at == '{') {
+        k.at = s.p;
+        s.p = behind_string(s.p, s.end);
+        k.len = (size_t)(s.p - k.at);
+        blanks(&s);
+        s.p += s.p < s.end; /* the colon */
+        blanks(&s);
+    }
     const char *from = s.p;
-    if (!value(&s))
-        return 0;
+    s.p = behind(s.p, s.end);
     *value_at = (struct json_span){from, (size_t)(s.p - from)};
     if (key)
         *key = k;
     *pos = (size_t)(s.p - whole.at);
-    return 1;
+    return s.p > from;
 }
 
 struct json_span json_get(struct json_span obj, const char *key)

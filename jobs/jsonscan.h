@@ -41,6 +41,11 @@ struct json_fault {
 int json_scan(const char *text, size_t len, struct json_want *want, size_t n,
               struct json_fault *f);
 
+/* The same for an object within a text that json_scan() found valid: its members are
+ * not looked into again. */
+int json_members(struct json_span object, struct json_want *want, size_t n,
+                 struct json_fault *f);
+
 /* The same for any one value; tells nothing but whether it is valid. */
 int json_valid(const char *text, size_t len, struct json_fault *f);
 

@@ -1,6 +1,7 @@
 #include "jobs/queue.h"
 
 #include "conf/conf.h"
+#include "jobs/files.h"
 #include "jobs/intake.h"
 #include "runner/err.h"
 
@@ -32,8 +33,9 @@ static int apart(const char *option, const char *root, const char *dir, struct e
     if (realpath(root, real_root) == NULL || realpath(dir, real) == NULL)
         return 0; /* not there yet: it is nobody's parent */
     size_t n = strlen(real);
-    if (strncmp(real_root, real, n) != 0 ||
-        (real_root[n] != '/' && real_root[n] != '\0'))
+    bool within = n == 1 || (strncmp(real_root, real, n) == 0 &&
+                             (real_root[n] == '/' || real_root[n] == '\0'));
+    if (!within)
         return 0;
     return err_set(e, ERR_CONF,
                    "%s = %s: want a directory that does not hold the queue", option,

@@ -1,6 +1,7 @@
 #include "jobs/results.h"
 
 #include "conf/catalog.h"
+#include "jobs/files.h"
 #include "jobs/intake.h"
 #include "jobs/jsonscan.h"
 #include "jobs/textbuf.h"
@@ -77,12 +78,15 @@ static void put_usage(struct textbuf *b, const struct store_attempt *a)
         textbuf_puts(b, "null");
         return;
     }
-    textbuf_putf(b,
-                 "{\"input_tokens\":%" PRId64 ",\"output_tokens\":%" PRId64
-                 ",\"cache_read_input_tokens\":%" PRId64
-                 ",\"cache_creation_input_tokens\":%" PRId64 "}",
-                 a->usage.input, a->usage.output, a->usage.cache_read,
-                 a->usage.cache_write_5m + a->usage.cache_write_1h);
+    textbuf_puts(b, "{\"input_tokens\":");
+    textbuf_int(b, a->usage.input);
+    textbuf_puts(b, ",\"output_tokens\":");
+    textbuf_int(b, a->usage.output);
+    textbuf_puts(b, ",\"cache_read_input_tokens\":");
+    textbuf_int(b, a->usage.cache_read);
+    textbuf_puts(b, ",\"cache_creation_input_tokens\":");
+    textbuf_int(b, a->usage.cache_write_5m + a->usage.cache_write_1h);
+    textbuf_puts(b, "}");
 }
 
 static void put_error(struct textbuf *b, const struct store_result *x)
@@ -102,17 +106,23 @@ static void put_members(struct textbuf *b, const struct store_result *x)
     char usd[CATALOG_USD_MAX];
     textbuf_puts(b, "\"job\":");
     textbuf_json(b, x->job.name);
-    textbuf_putf(b, ",\"state\":\"%s\",\"outcome\":\"%s\",\"tier\":",
-                 job_state_name(x->job.state), job_outcome_name(x->job.outcome));
+    textbuf_puts(b, ",\"state\":\"");
+    textbuf_puts(b, job_state_name(x->job.state));
+    textbuf_puts(b, "\",\"outcome\":\"");
+    textbuf_puts(b, job_outcome_name(x->job.outcome));
+    textbuf_puts(b, "\",\"tier\":");
     textbuf_json(b, x->last.tier);
     textbuf_puts(b, ",\"model\":");
     textbuf_json(b, x->last.model);
     textbuf_puts(b, ",\"why\":");
     textbuf_json(b, x->last.why);
-    textbuf_putf(b, ",\"attempts\":%" PRId64 ",\"usage\":", x->job.sendings);
+    textbuf_puts(b, ",\"attempts\":");
+    textbuf_int(b, x->job.sendings);
+    textbuf_puts(b, ",\"usage\":");
     put_usage(b, &x->last);
-    textbuf_putf(b,
-                 ",\"cost_usd\":\"%s\",\"request_id\":", catalog_usd(x->job.cost, usd));
+    textbuf_puts(b, ",\"cost_usd\":\"");
+    textbuf_puts(b, catalog_usd(x->job.cost, usd));
+    textbuf_puts(b, "\",\"request_id\":");
     textbuf_json(b,
                  x->last.request_id && *x->last.request_id ? x->last.request_id : NULL);
     textbuf_puts(b, ",\"started_at\":");
@@ -202,19 +212,6 @@ static int failed(const char *path, const char *doing, struct err *e)
     return err_set(e, ERR_STORE, "%s: cannot %s: %s", path, doing, strerror(errno));
 }
 
-static int make_parents(const struct results *r, const char *full, struct err *e)
-{
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s", full);
-    for (char *p = path + strlen(r->dir) + 1; (p = strchr(p, '/')); p++) {
-        *p = '\0';
-        if (mkdir(path, 0777) < 0 && errno != EEXIST)
-            return failed(path, "make the directory", e);
-        *p = '/';
-    }
-    return 0;
-}
-
 static int write_all(int fd, const char *bytes, size_t len)
 {
     while (len > 0) {
@@ -229,22 +226,6 @@ static int write_all(int fd, const char *bytes, size_t len)
     return 0;
 }
 
-static int sync_parent(const char *full, struct err *e)
-{
-    char dir[PATH_MAX];
-    snprintf(dir, sizeof dir, "%s", full);
-    char *slash = strrchr(dir, '/');
-    if (slash)
-        *slash = '\0';
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    effect_before("fsync dir", 0);
-    int rc = fd < 0 || fsync(fd) < 0 ? failed(dir, "be synced", e) : 0;
-    effect_after("fsync dir", 0);
-    if (fd >= 0)
-        close(fd);
-    return rc;
-}
-
 /* The whole of a file, or what was there before. */
 static int put_file(const struct results *r, const char *full, const char *bytes,
                     size_t len, struct err *e)
@@ -254,7 +235,7 @@ static int put_file(const struct results *r, const char *full, const char *bytes
     if (snprintf(tmp, sizeof tmp, "%.*s/.%s.tmp", (int)(slash - full), full,
                  slash + 1) >= (int)sizeof tmp)
         return err_set(e, ERR_STORE, "%s: the path is too long", full);
-    if (make_parents(r, full, e) < 0)
+    if (files_make_parents(r->dir, full, e) < 0)
         return -1;
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd < 0)
@@ -275,7 +256,7 @@ static int put_file(const struct results *r, const char *full, const char *bytes
         unlink(tmp);
         return -1;
     }
-    return sync_parent(full, e);
+    return files_sync_parent(full, e);
 }
 
 static int write_single(struct results *r, const struct store_result *x, struct err *e)
@@ -367,7 +348,7 @@ static int open_known(struct results *r, struct out *o, struct err *e)
     char full[PATH_MAX];
     struct stat st;
     full_path(r, o->path, full);
-    if (make_parents(r, full, e) < 0)
+    if (files_make_parents(r->dir, full, e) < 0)
         return -1;
     int fd = open(full,
                   O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW |
@@ -439,7 +420,7 @@ static int sync_one(struct results *r, struct out *o, struct err *e)
     effect_after("fsync results", o->length);
     if (fd >= 0)
         close(fd);
-    return rc < 0 ? -1 : sync_parent(full, e);
+    return rc < 0 ? -1 : files_sync_parent(full, e);
 }
 
 static int tell_length(const struct out *o, struct moves *m, struct err *e)
@@ -512,7 +493,7 @@ static int rebuild_one(struct results *r, struct out *o, struct moves *m, struct
     struct stat st;
     full_path(r, o->path, full);
     snprintf(tmp, sizeof tmp, "%s.tmp", full);
-    if (make_parents(r, full, e) < 0)
+    if (files_make_parents(r->dir, full, e) < 0)
         return -1;
     struct anew a = {.r = r, .e = e, .tmp = tmp};
     a.fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
@@ -536,7 +517,7 @@ static int rebuild_one(struct results *r, struct out *o, struct moves *m, struct
     o->inode = (int64_t)st.st_ino;
     o->length = a.length;
     o->stale = o->unsynced = false;
-    return sync_parent(full, e) < 0 ? -1 : tell_length(o, m, e);
+    return files_sync_parent(full, e) < 0 ? -1 : tell_length(o, m, e);
 }
 
 int results_rebuild(struct results *r, struct moves *m, struct err *e)

@@ -231,7 +231,7 @@ static int read_hints(const struct reader *r, struct json_span object)
     for (size_t i = 0; i < HINTS; i++)
         want[i] = (struct json_want){.key = hints[i].key};
     struct json_fault f;
-    if (json_scan(object.at, object.len, want, HINTS, &f) < 0)
+    if (json_members(object, want, HINTS, &f) < 0)
         return err_set(r->e, ERR_INPUT, "%zu: %s in nightmill",
                        line_of(r, object.at + f.offset), f.what);
     if (nothing_else(r, object, want, HINTS, "in nightmill", "tier, priority or tags") <
@@ -363,7 +363,7 @@ static int read_wrapped(const struct reader *r, struct json_span whole,
     struct json_want want[KEY_COUNT];
     struct json_fault f;
     memcpy(want, wants, sizeof want);
-    if (json_scan(params.at, params.len, want, KEY_COUNT, &f) < 0)
+    if (json_members(params, want, KEY_COUNT, &f) < 0)
         return err_set(r->e, ERR_INPUT, "%zu: %s in params",
                        line_of(r, params.at + f.offset), f.what);
     if (hints.at && want[KEY_NIGHTMILL].value.at)

@@ -77,7 +77,7 @@ struct move {
     int64_t job, source, attempt, run;
     enum job_state from, to;
     enum job_outcome outcome;
-    int64_t now, ready_at, ready_span;
+    int64_t now, ready_at, ready_span, started; /* started: SETTLE: when it left */
     int64_t count, limit, seq;
     const char *name; /* job's or source's path; lane; key of meta */
     const char *text; /* stamp, sentence, value of meta, why, reason */
@@ -86,7 +86,7 @@ struct move {
     /* TAKE_IN */
     struct {
         const struct job_spec *spec; /* NULL: invalid, `text` says why */
-        const char *lane, *custom_id;
+        const char *lane, *custom_id, *path;
         unsigned char digest[DIGEST_BYTES];
         int64_t line, scan;
         bool by_digest; /* the name is made of the digest: twins are jobs as well */
@@ -107,9 +107,9 @@ struct move {
         size_t message_len;
         int attempts, silent; /* the job's counts from now on */
     } at;
-    bool gone;       /* SOURCE_END: nothing missing may be called gone if false */
-    int64_t changed; /* out: rows */
-    int64_t inode, length;
+    bool gone;             /* SOURCE_END: nothing missing may be called gone if false */
+    int64_t changed;       /* out: rows */
+    int64_t inode, length; /* length: of a file; SETTLE: of the job's body */
 };
 
 struct moves {
@@ -199,8 +199,9 @@ typedef int store_attempt_fn(void *arg, const struct store_attempt *a,
                              const struct store_job *j);
 int store_each_out(struct store *st, store_attempt_fn *fn, void *arg, struct err *e);
 
-/* Finished and parked jobs in the order they came to rest, from behind `seq`; with
- * `source` not 0 only its. The last attempt and the kept answer come with each. */
+/* Finished and parked jobs that came to rest behind `seq`, in the order they were taken
+ * in; with `source` not 0 only its. The last attempt and the kept answer come with
+ * each. */
 struct store_result {
     struct store_job job;
     struct store_attempt last; /* id 0: never sent */
@@ -211,11 +212,23 @@ typedef int store_result_fn(void *arg, const struct store_result *r);
 int store_each_result(struct store *st, int64_t seq, int64_t source,
                       store_result_fn *fn, void *arg, struct err *e);
 
+/* The one of this job, if it is at rest. */
+int store_result_of(struct store *st, int64_t job, store_result_fn *fn, void *arg,
+                    struct err *e);
+
 /* The results files that are known: */
 struct store_file {
     int64_t source, inode, length;
 };
 int store_file(struct store *st, int64_t source, struct store_file *ret, struct err *e);
+
+/* Runs that never told their end: they died, or this one has not yet. */
+struct store_run {
+    int64_t id, started_at;
+    picodollars spent;
+};
+typedef int store_run_fn(void *arg, const struct store_run *run);
+int store_each_open_run(struct store *st, store_run_fn *fn, void *arg, struct err *e);
 
 struct store_totals {
     int64_t jobs[JOB_STATE_COUNT], gone, invalid, known;

@@ -1,10 +1,10 @@
 /*
- * The store on SQLite: one file, WAL, synced at every commit. Two connections: the
- * writer's, used by whoever applies moves, and the reader's, used by the thread that
- * opened the store. Every statement is in one of the tables below.
+ * The store on SQLite: one file, WAL, synced at every commit. Every statement is in one
+ * of the tables below.
  */
 #include "jobs/store.h"
 
+#include "jobs/files.h"
 #include "runner/effect.h"
 #include "runner/err.h"
 
@@ -34,28 +34,33 @@ static const char *const migrations[] = {
     " bytes INT NOT NULL DEFAULT 0, last_attempt INT NOT NULL DEFAULT 0,"
     " sendings INT NOT NULL DEFAULT 0, cost INT NOT NULL DEFAULT 0,"
     " first_started INT NOT NULL DEFAULT 0, finished INT NOT NULL DEFAULT 0,"
-    " seq INT NOT NULL DEFAULT 0, rests INT NOT NULL DEFAULT 0, name TEXT NOT NULL "
-    "UNIQUE, custom_id TEXT,"
-    " digest BLOB NOT NULL, tier TEXT, model TEXT, effort TEXT, tags TEXT, says TEXT,"
-    " type TEXT);"
+    " seq INT NOT NULL DEFAULT 0, rests INT NOT NULL DEFAULT 0,"
+    " name TEXT NOT NULL UNIQUE, custom_id TEXT, digest BLOB NOT NULL, tier TEXT,"
+    " model TEXT, effort TEXT, tags TEXT, says TEXT, type TEXT, members BLOB);"
     "CREATE INDEX job_ready ON job (lane, priority DESC, id)"
     " WHERE state = 0 AND gone = 0 AND ready_at = 0;"
     "CREATE INDEX job_rest ON job (ready_at) WHERE state = 0 AND ready_at > 0;"
     "CREATE INDEX job_source ON job (source);"
-    "CREATE INDEX job_seq ON job (seq) WHERE seq > 0;"
     "CREATE TABLE body (job INTEGER PRIMARY KEY, members BLOB NOT NULL);"
-    "CREATE TABLE answer (job INTEGER PRIMARY KEY, message BLOB NOT NULL);"
     "CREATE TABLE staged (job INTEGER PRIMARY KEY, source INT, line INT, priority INT,"
     " asks INT, max_tokens INT, bytes INT, lane TEXT, digest BLOB, tier TEXT, model "
     "TEXT,"
     " effort TEXT, tags TEXT, says TEXT, members BLOB);"
-    "CREATE TABLE attempt (id INTEGER PRIMARY KEY, job INT NOT NULL, revision INT NOT"
-    " NULL, no INT NOT NULL, run INT NOT NULL, state INT NOT NULL, started INT NOT "
-    "NULL,"
-    " ended INT, verdict INT, status INT, lane TEXT, tier TEXT, model TEXT, why TEXT,"
-    " request_id TEXT, says TEXT, tokens_in INT, tokens_out INT, cache_read INT,"
-    " write_5m INT, write_1h INT, cost INT NOT NULL DEFAULT 0, worst INT NOT NULL);"
-    "CREATE INDEX attempt_doubt ON attempt (id) WHERE state = 2;"
+    /* An attempt is two rows that are each written once: what left, and how it ended.
+     */
+    "CREATE TABLE sending (id INTEGER PRIMARY KEY, job INT NOT NULL, revision INT NOT"
+    " NULL, no INT NOT NULL, run INT NOT NULL, started INT NOT NULL, lane TEXT,"
+    " tier TEXT, model TEXT, why TEXT, worst INT NOT NULL);"
+    "CREATE TABLE ending (attempt INTEGER PRIMARY KEY, state INT NOT NULL, ended INT,"
+    " verdict INT, status INT, request_id TEXT, says TEXT, tokens_in INT, tokens_out "
+    "INT,"
+    " cache_read INT, write_5m INT, write_1h INT, cost INT NOT NULL, message BLOB);"
+    "CREATE INDEX ending_doubt ON ending (attempt) WHERE state = 2;"
+    "CREATE VIEW attempt AS SELECT s.id, s.job, s.revision, s.no, s.run, s.started,"
+    " e.ended, COALESCE(e.state, 0) AS state, e.verdict, e.status, s.lane, s.tier,"
+    " s.model, s.why, e.request_id, e.says, e.tokens_in, e.tokens_out, e.cache_read,"
+    " e.write_5m, e.write_1h, COALESCE(e.cost, 0) AS cost, s.worst, e.message"
+    " FROM sending s LEFT JOIN ending e ON e.attempt = s.id;"
     "CREATE TABLE run (id INTEGER PRIMARY KEY, started INT NOT NULL, ended INT,"
     " first_attempt INT NOT NULL, reason TEXT, spent INT NOT NULL DEFAULT 0,"
     " tokens_in INT NOT NULL DEFAULT 0, tokens_out INT NOT NULL DEFAULT 0);"
@@ -72,14 +77,18 @@ enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
     "j.ready_at,"                                                                      \
     " j.seq, j.finished, j.state, j.outcome, j.asks, j.attempts, j.silent, j.gone,"    \
     " j.name, j.custom_id, j.lane, j.tier, j.model, j.effort, j.tags, j.says, j.type," \
-    " s.path, s.bulk, j.rests, j.first_started, j.sendings, j.cost"
+    " s.path, s.bulk, j.rests, j.first_started, j.sendings, j.cost, j.members"
 #define JOB_FROM " FROM job j JOIN source s ON s.id = j.source"
-enum { JOB_COLUMN_COUNT = 31 };
+enum { JOB_COLUMN_COUNT = 32 };
 
-#define ATTEMPT_COLUMNS                                                             \
-    "a.id, a.job, a.revision, a.no, a.run, a.started, a.ended, a.state, a.verdict," \
-    " a.status, a.lane, a.tier, a.model, a.why, a.request_id, a.says, a.tokens_in," \
-    " a.tokens_out, a.cache_read, a.write_5m, a.write_1h, a.cost, a.worst"
+#define ATTEMPT_COLUMNS                                                               \
+    "a.id, a.job, a.revision, a.no, a.run, a.started, e.ended, COALESCE(e.state, 0)," \
+    " e.verdict, e.status, a.lane, a.tier, a.model, a.why, e.request_id, e.says,"     \
+    " e.tokens_in, e.tokens_out, e.cache_read, e.write_5m, e.write_1h,"               \
+    " COALESCE(e.cost, 0), a.worst"
+#define ATTEMPT_JOIN                                \
+    " LEFT JOIN sending a ON a.id = j.last_attempt" \
+    " LEFT JOIN ending e ON e.attempt = j.last_attempt"
 enum { ATTEMPT_COLUMN_COUNT = 23 };
 
 /* What the writer runs. */
@@ -98,11 +107,13 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(NEW_JOB,                                                                         \
       "INSERT INTO job (state, outcome, source, line, scan, priority, lane,"           \
       " asks, max_tokens, bytes, name, custom_id, digest, tier, model, effort,"        \
-      " tags, says, seq, finished, rests) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9," \
-      " ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?19 > 0)"               \
+      " tags, says, seq, finished, rests, members) VALUES (?1, ?2, ?3, ?4, ?5, ?6,"    \
+      " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?19 > 0,"   \
+      " ?21)"                                                                          \
       " ON CONFLICT (name) DO NOTHING")                                                \
-    X(KNOWN_JOB, "SELECT j.id, j.state, j.digest, j.source, j.scan, s.gone, j.seq"     \
-                 " FROM job j JOIN source s ON s.id = j.source WHERE j.name = ?1")     \
+    X(KNOWN_JOB,                                                                       \
+      "SELECT j.id, j.state, j.digest, j.source, j.scan, s.gone, j.seq, j.gone"        \
+      " FROM job j JOIN source s ON s.id = j.source WHERE j.name = ?1")                \
     X(SEEN_JOB, "UPDATE job SET scan = ?2, gone = 0, source = ?3, line = ?4"           \
                 " WHERE id = ?1")                                                      \
     X(CHANGE_JOB,                                                                      \
@@ -113,7 +124,7 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
       " CASE WHEN ?18 > 0 THEN ?18 ELSE seq END, rests = rests + (?18 > 0), finished " \
       "= ?19, type ="                                                                  \
       " NULL, revision = revision + 1, ready_at = 0, attempts = 0, silent ="           \
-      " 0, last_attempt = 0 WHERE id = ?1")                                            \
+      " 0, last_attempt = 0, members = ?20 WHERE id = ?1")                             \
     X(PUT_BODY, "REPLACE INTO body (job, members) VALUES (?1, ?2)")                    \
     X(DROP_BODY, "DELETE FROM body WHERE job = ?1")                                    \
     X(STAGE,                                                                           \
@@ -130,30 +141,32 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(UNSTAGE_ALL, "DELETE FROM staged")                                               \
     X(SET_LANE, "UPDATE job SET lane = ?2 WHERE id = ?1 AND state = 0")                \
     X(UNROUTE, "UPDATE job SET lane = NULL WHERE state = 0 AND lane IS NOT NULL")      \
+    /* Nothing in this row may grow: it lies on a page that was filled to the brim,    \
+     * and would be split off it. What grows is written by SETTLE, when the body goes. \
+     */                                                                                \
     X(ADMIT,                                                                           \
-      "UPDATE job SET state = 1, ready_at = 0, lane = ?3, last_attempt = ?4,"          \
-      " sendings = sendings + 1, first_started = CASE first_started WHEN 0 THEN"       \
-      " ?5 ELSE first_started END WHERE id = ?1 AND state = 0 AND revision = ?2")      \
-    X(NEW_ATTEMPT,                                                                     \
-      "INSERT INTO attempt (id, job, revision, no, run, state, started,"               \
-      " lane, tier, model, why, worst) VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6,"             \
-      " ?7, ?8, ?9, ?10, ?11)")                                                        \
-    X(END_ATTEMPT, "UPDATE attempt SET state = ?2, ended = ?3, verdict = ?4, status =" \
-                   " ?5, request_id = ?6, says = ?7, tokens_in = ?8, tokens_out = ?9," \
-                   " cache_read = ?10, write_5m = ?11, write_1h = ?12, cost = ?13"     \
-                   " WHERE id = ?1 AND state = 0")                                     \
+      "UPDATE job SET state = 1, ready_at = 0, lane = ?3, sendings = sendings + 1"     \
+      " WHERE id = ?1 AND state = 0 AND revision = ?2 AND gone = 0")                   \
+    X(NEW_ATTEMPT, "INSERT INTO sending (id, job, revision, no, run, started,"         \
+                   " lane, tier, model, why, worst) VALUES (?1, ?2, ?3, ?4, ?5, ?6,"   \
+                   " ?7, ?8, ?9, ?10, ?11)")                                           \
+    X(END_ATTEMPT,                                                                     \
+      "INSERT INTO ending (attempt, state, ended, verdict, status, request_id, says,"  \
+      " tokens_in, tokens_out, cache_read, write_5m, write_1h, cost, message)"         \
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")         \
     X(SETTLE,                                                                          \
       "UPDATE job SET state = ?2, outcome = ?3, ready_at = ?4, ready_span = ?5,"       \
       " attempts = ?6, silent = ?7, finished = ?8, says = ?9, type = ?10,"             \
       " cost = cost + ?11, sendings = sendings - ?12, seq ="                           \
-      " CASE WHEN ?13 > 0 THEN ?13 ELSE seq END, rests = rests + (?13 > 0) WHERE id "  \
-      "= ?1 AND state = 1")                                                            \
+      " CASE WHEN ?13 > 0 THEN ?13 ELSE seq END, rests = rests + (?13 > 0), members =" \
+      " CASE ?2 WHEN 2 THEN NULL ELSE members END, last_attempt = ?14, first_started " \
+      "="                                                                              \
+      " CASE first_started WHEN 0 THEN ?15 ELSE first_started END"                     \
+      " WHERE id = ?1 AND state = 1")                                                  \
     X(CHARGE, "UPDATE job SET attempts = attempts + ?2, silent = silent + ?3"          \
               " WHERE id = ?1 AND state = 0 AND revision = ?4")                        \
     X(GIVE_UP, "UPDATE job SET state = ?2, outcome = ?3, finished = ?4, says = ?5,"    \
                " seq = ?6, rests = rests + 1 WHERE id = ?1 AND state = 0")             \
-    X(PUT_ANSWER, "REPLACE INTO answer (job, message) VALUES (?1, ?2)")                \
-    X(DROP_ANSWER, "DELETE FROM answer WHERE job = ?1")                                \
     X(PARK_SOURCE, "UPDATE source SET parked = ?2 WHERE id = ?1")                      \
     X(PARK_JOBS, "UPDATE job SET state = 4, outcome = ?2, says = ?3, finished = ?4"    \
                  " WHERE id IN (SELECT id FROM job WHERE source = ?1 AND state = 0"    \
@@ -161,10 +174,10 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(UNPARK,                                                                          \
       "UPDATE source SET parked = NULL WHERE parked IS NOT NULL AND id IN"             \
       " (SELECT source FROM job WHERE ?1 IS NULL OR name = ?1 OR name GLOB ?1)")       \
-    X(RETRY,                                                                           \
-      "UPDATE job SET state = 0, outcome = 0, ready_at = 0, attempts = 0,"             \
-      " silent = 0, says = NULL, type = NULL WHERE state IN (3, 4) AND gone = 0"       \
-      " AND outcome <> ?2 AND (?1 IS NULL OR name = ?1 OR name GLOB ?1)")              \
+    X(RETRY, "UPDATE job SET state = 0, outcome = 0, ready_at = 0, attempts = 0,"      \
+             " silent = 0, says = NULL, type = NULL, last_attempt = 0 WHERE state IN " \
+             "(3, 4) AND gone = 0"                                                     \
+             " AND outcome <> ?2 AND (?1 IS NULL OR name = ?1 OR name GLOB ?1)")       \
     X(CANCELABLE, "SELECT id FROM job WHERE state IN (0, 4) AND"                       \
                   " (name = ?1 OR name GLOB ?1)")                                      \
     X(CANCEL, "UPDATE job SET state = 3, outcome = ?2, finished = ?3, seq = ?4, "      \
@@ -198,21 +211,24 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(BODY, "SELECT members FROM body WHERE job = ?1")                                 \
     X(LANES, "SELECT DISTINCT lane FROM job WHERE state = 0 AND gone = 0 AND lane IS"  \
              " NOT NULL")                                                              \
-    X(OUT, "SELECT " ATTEMPT_COLUMNS ", " JOB_COLUMNS " FROM attempt a"                \
+    X(OUT, "SELECT " ATTEMPT_COLUMNS ", " JOB_COLUMNS " FROM sending a"                \
+           " LEFT JOIN ending e ON e.attempt = a.id"                                   \
            " JOIN job j ON j.id = a.job JOIN source s ON s.id = j.source"              \
            " WHERE a.id >= (SELECT MIN(first_attempt) FROM run WHERE ended IS NULL)"   \
-           " AND a.state = 0")                                                         \
-    X(RESULTS, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS ", w.message" JOB_FROM       \
-               " LEFT JOIN attempt a ON a.id = j.last_attempt"                         \
-               " LEFT JOIN answer w ON w.job = j.id WHERE j.seq > ?1 AND (?2 = 0 OR"   \
-               " j.source = ?2) AND j.state >= 2 ORDER BY j.seq")                      \
+           " AND e.attempt IS NULL")                                                   \
+    X(RESULTS,                                                                         \
+      "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS ", e.message" JOB_FROM ATTEMPT_JOIN   \
+      " WHERE j.seq > ?1 AND (?2 = 0 OR j.source = ?2)"                                \
+      " AND j.state >= 2 ORDER BY j.id")                                               \
+    X(RESULT, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS                               \
+              ", e.message" JOB_FROM ATTEMPT_JOIN " WHERE j.id = ?1 AND j.state >= 2") \
     X(FILE, "SELECT source, inode, length FROM result_file WHERE source = ?1")         \
     X(STATES, "SELECT state, gone, outcome = ?1, COUNT(*) FROM job GROUP BY 1, 2, 3")  \
-    X(DOUBT, "SELECT COUNT(*), COALESCE(SUM(cost), 0), COALESCE(SUM(worst), 0)"        \
-             " FROM attempt WHERE state = 2")                                          \
+    X(DOUBT, "SELECT COUNT(*), COALESCE(SUM(e.cost), 0), COALESCE(SUM(a.worst), 0)"    \
+             " FROM ending e JOIN sending a ON a.id = e.attempt WHERE e.state = 2")    \
     X(SPENT, "SELECT COALESCE(SUM(spent), 0), COALESCE(SUM(tokens_in), 0),"            \
              " COALESCE(SUM(tokens_out), 0) FROM run")                                 \
-    X(NEXT_IDS, "SELECT (SELECT COALESCE(MAX(id), 0) + 1 FROM attempt),"               \
+    X(NEXT_IDS, "SELECT (SELECT COALESCE(MAX(id), 0) + 1 FROM sending),"               \
                 " (SELECT COALESCE(MAX(id), 0) + 1 FROM run),"                         \
                 " (SELECT COALESCE(MAX(id), 0) + 1 FROM source)")                      \
     X(STAGED_COUNT, "SELECT COUNT(*) FROM staged t JOIN job j ON j.id = t.job WHERE"   \
@@ -222,6 +238,7 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(FIND, "SELECT " JOB_COLUMNS JOB_FROM " WHERE j.name = ?1")                       \
     X(IN_STATE, "SELECT " JOB_COLUMNS JOB_FROM " WHERE j.state = ?1 AND j.gone = 0"    \
                 " ORDER BY j.finished DESC LIMIT ?2")                                  \
+    X(OPEN_RUNS, "SELECT id, started, spent FROM run WHERE ended IS NULL")             \
     X(GET_META, "SELECT value FROM meta WHERE key = ?1")
 
 enum {
@@ -246,7 +263,11 @@ static const char *const read_sql[] = {
 #undef X
 };
 
-enum { LENT_MAX = 12, TWINS = 1024 };
+enum {
+    LENT_MAX = 12,
+    TWINS = 1024,
+    INLINE_MAX = 2000, /* bytes of a body in the job's own row: a few rows a page */
+};
 
 /* How often a digest without a name of its own came in a scan. A cache: a slot that
  * another digest takes over costs a search, not a wrong name. */
@@ -344,17 +365,21 @@ static int connect_to(const char *path, int flags, const char *pragmas, sqlite3 
     return 0;
 }
 
-static int open_writer(struct store *st, bool sync, struct err *e)
+static int open_writer(struct store *st, const char *dir, bool sync, struct err *e)
 {
     char pragmas[200];
-    snprintf(pragmas, sizeof pragmas,
-             "PRAGMA journal_mode = WAL; PRAGMA synchronous = %s;"
-             " PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY",
-             sync ? "FULL" : "OFF");
+    snprintf(
+        pragmas, sizeof pragmas,
+        "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = %s;"
+        " PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY",
+        sync ? "FULL" : "OFF");
     if (connect_to(st->path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, pragmas,
                    &st->writer, e) < 0 ||
         migrate(st->writer, e) < 0 ||
         prepare(st->writer, st->w, write_sql, W_COUNT, e) < 0)
+        return -1;
+    /* The file's own name must outlive a power cut as well. */
+    if (sync && files_sync_dir(dir, e) < 0)
         return -1;
     sqlite3_stmt *q = st->w[W_MAX_SEQ];
     if (sqlite3_step(q) != SQLITE_ROW)
@@ -372,10 +397,14 @@ struct store *store_open(const char *dir, enum store_use use, bool sync, struct 
         return NULL;
     }
     snprintf(st->path, sizeof st->path, "%s/queue.db", dir);
-    if (use == STORE_RUN && open_writer(st, sync, e) < 0)
+    if (use == STORE_RUN && open_writer(st, dir, sync, e) < 0)
         goto bad;
-    if (connect_to(st->path, SQLITE_OPEN_READWRITE, "PRAGMA synchronous = FULL",
-                   &st->reader, e) < 0)
+    /* One connection for both, with its one cache: a reader of its own would throw its
+     * cache away at every commit. */
+    if (use == STORE_RUN)
+        st->reader = st->writer;
+    else if (connect_to(st->path, SQLITE_OPEN_READWRITE, "PRAGMA synchronous = FULL",
+                        &st->reader, e) < 0)
         goto bad;
     if (version_of(st->reader) != SCHEMA_VERSION) {
         err_set(
@@ -403,7 +432,8 @@ void store_close(struct store *st)
         sqlite3_finalize(st->r[i]);
     for (int i = 0; i < LENT_MAX; i++)
         free(st->lent[i]);
-    sqlite3_close(st->reader);
+    if (st->reader != st->writer)
+        sqlite3_close(st->reader);
     sqlite3_close(st->writer);
     free(st);
 }
@@ -506,10 +536,22 @@ static void bind_spec(sqlite3_stmt *q, int at, const struct job_spec *s)
     bind_text(q, at + 3, s->tags);
 }
 
+/*
+ * A short body lies in the job's own row: a statement less for each of a million short
+ * jobs. A long one lies apart, so that the row can move without dragging it along.
+ */
+static void bind_members(sqlite3_stmt *q, int at, const struct job_spec *s)
+{
+    if (s && s->body_len <= INLINE_MAX)
+        sqlite3_bind_blob64(q, at, s->body, s->body_len, SQLITE_STATIC);
+    else
+        sqlite3_bind_null(q, at);
+}
+
 static int put_body(struct store *st, int64_t job, const struct job_spec *s)
 {
-    if (s == NULL)
-        return run_id(st, W_DROP_BODY, job) < 0 ? -1 : 0;
+    if (s == NULL || s->body_len <= INLINE_MAX)
+        return 0;
     sqlite3_stmt *q = st->w[W_PUT_BODY];
     sqlite3_bind_int64(q, 1, job);
     sqlite3_bind_blob64(q, 2, s->body, s->body_len, SQLITE_STATIC);
@@ -538,6 +580,7 @@ static int new_job(struct store *st, struct move *v, const char *name)
     bind_text(q, 18, v->text);
     sqlite3_bind_int64(q, 19, s ? 0 : st->next_seq);
     sqlite3_bind_int64(q, 20, s ? 0 : v->now);
+    bind_members(q, 21, s);
     int64_t changed = run(st, W_NEW_JOB);
     if (changed != 1)
         return (int)changed;
@@ -569,12 +612,12 @@ static int change_job(struct store *st, struct move *v)
     bind_text(q, 17, v->text);
     sqlite3_bind_int64(q, 18, s ? 0 : st->next_seq);
     sqlite3_bind_int64(q, 19, s ? 0 : v->now);
+    bind_members(q, 20, s);
     if (run(st, W_CHANGE_JOB) != 1)
         return -1;
     if (s == NULL)
         v->seq = st->next_seq++;
-    return run_id(st, W_DROP_ANSWER, v->job) < 0 || put_body(st, v->job, s) < 0 ? -1
-                                                                                : 0;
+    return run_id(st, W_DROP_BODY, v->job) < 0 || put_body(st, v->job, s) < 0 ? -1 : 0;
 }
 
 static int seen_job(struct store *st, const struct move *v)
@@ -613,7 +656,7 @@ static int stage_job(struct store *st, struct move *v)
 struct known {
     int64_t id, source, scan, seq;
     enum job_state state;
-    bool owner_gone, same;
+    bool owner_gone, gone, same;
 };
 
 /* 1 found, 0 not, -1. */
@@ -633,6 +676,7 @@ static int known_job(struct store *st, const struct move *v, const char *name,
         k->scan = sqlite3_column_int64(q, 4);
         k->owner_gone = sqlite3_column_int(q, 5);
         k->seq = sqlite3_column_int64(q, 6);
+        k->gone = sqlite3_column_int(q, 7);
     }
     sqlite3_reset(q);
     return rc == SQLITE_ROW ? 1 : rc == SQLITE_DONE ? 0 : -1;
@@ -643,8 +687,9 @@ static int take_in_duplicate(struct store *st, struct move *v)
 {
     char name[STORE_NAME_MAX + 32], says[300];
     snprintf(says, sizeof says,
-             "%" PRId64 ": the name %s is taken by an earlier job; want another",
-             v->in.line, v->name);
+             "%.120s:%" PRId64
+             ": the name %.100s is taken by an earlier job; want another",
+             v->in.path, v->in.line, v->name);
     v->in.spec = NULL;
     v->text = says;
     v->in.taken = TAKEN_DUPLICATE;
@@ -710,13 +755,13 @@ static int apply_take_in(struct store *st, struct move *v)
     struct known k;
     if (known_job(st, v, name, &k) != 1)
         return -1;
-    if (k.scan == v->in.scan || (k.source != v->source && !k.owner_gone))
+    if (k.scan == v->in.scan || (k.source != v->source && !k.owner_gone && !k.gone))
         return take_in_duplicate(st, v);
     v->job = k.id;
     v->seq = 0;
     if (k.same) {
-        v->in.taken = TAKEN_KNOWN;
-        return seen_job(st, v);
+        v->in.taken = TAKEN_KNOWN; /* also of a revision that was taken back */
+        return seen_job(st, v) < 0 || run_id(st, W_UNSTAGE_ONE, v->job) < 0 ? -1 : 0;
     }
     if (k.state == JOB_DONE || k.state == JOB_IN_FLIGHT)
         return stage_job(st, v);
@@ -774,8 +819,6 @@ static int apply_admit(struct store *st, struct move *v)
     sqlite3_bind_int64(q, 1, v->job);
     sqlite3_bind_int64(q, 2, v->count); /* revision */
     bind_text(q, 3, v->at.lane);
-    sqlite3_bind_int64(q, 4, v->attempt);
-    sqlite3_bind_int64(q, 5, v->now);
     v->changed = run(st, W_ADMIT);
     if (v->changed != 1)
         return (int)v->changed; /* 0: canceled or changed meanwhile; not sent */
@@ -813,15 +856,11 @@ static int end_attempt(struct store *st, const struct move *v)
         else
             sqlite3_bind_null(q, 8 + i);
     sqlite3_bind_int64(q, 13, v->at.cost);
+    if (v->at.message)
+        sqlite3_bind_blob64(q, 14, v->at.message, v->at.message_len, SQLITE_STATIC);
+    else
+        sqlite3_bind_null(q, 14);
     return run(st, W_END_ATTEMPT) == 1 ? 0 : -1;
-}
-
-static int put_answer(struct store *st, const struct move *v)
-{
-    sqlite3_stmt *q = st->w[W_PUT_ANSWER];
-    sqlite3_bind_int64(q, 1, v->job);
-    sqlite3_bind_blob64(q, 2, v->at.message, v->at.message_len, SQLITE_STATIC);
-    return run(st, W_PUT_ANSWER) < 0 ? -1 : 0;
 }
 
 static int apply_settle(struct store *st, struct move *v)
@@ -843,13 +882,14 @@ static int apply_settle(struct store *st, struct move *v)
     sqlite3_bind_int64(q, 11, v->at.cost);
     sqlite3_bind_int(q, 12, v->at.state == ATTEMPT_TAKEN_BACK);
     sqlite3_bind_int64(q, 13, at_rest ? st->next_seq : 0);
+    sqlite3_bind_int64(q, 14, v->attempt);
+    sqlite3_bind_int64(q, 15, v->started);
     if (run(st, W_SETTLE) != 1)
         return -1;
     if (at_rest)
         v->seq = st->next_seq++;
-    if (v->at.message && put_answer(st, v) < 0)
-        return -1;
-    if (v->to == JOB_DONE && run_id(st, W_DROP_BODY, v->job) < 0)
+    if (v->to == JOB_DONE && v->length > INLINE_MAX &&
+        run_id(st, W_DROP_BODY, v->job) < 0)
         return -1;
     return 0;
 }
@@ -900,6 +940,7 @@ static int apply_retry(struct store *st, struct move *v)
     bind_text(st->w[W_UNPARK], 1, v->name);
     if (run(st, W_UNPARK) < 0)
         return -1;
+    /* What was kept of a half answer is no longer the job's: its next one is whole. */
     sqlite3_stmt *q = st->w[W_RETRY];
     bind_text(q, 1, v->name);
     sqlite3_bind_int(q, 2, OUTCOME_INVALID);
@@ -1210,11 +1251,15 @@ static int each_waiting(struct store *st, sqlite3_stmt *q, size_t limit,
         if (skip && skip(arg, sqlite3_column_int64(q, 0)))
             continue;
         struct store_job j;
+        bool apart = sqlite3_column_type(q, JOB_COLUMN_COUNT - 1) == SQLITE_NULL;
+        sqlite3_stmt *at = apart ? b : q;
         job_row(q, 0, &j);
-        sqlite3_bind_int64(b, 1, j.id);
-        if (sqlite3_step(b) == SQLITE_ROW) {
-            j.body = sqlite3_column_blob(b, 0);
-            j.body_len = (size_t)sqlite3_column_bytes(b, 0);
+        if (apart)
+            sqlite3_bind_int64(b, 1, j.id);
+        if (!apart || sqlite3_step(b) == SQLITE_ROW) {
+            j.body = sqlite3_column_blob(at, apart ? 0 : JOB_COLUMN_COUNT - 1);
+            j.body_len = (size_t)sqlite3_column_bytes(at,
+                                                      apart ? 0 : JOB_COLUMN_COUNT - 1);
         }
         int stop = fn(arg, &j);
         sqlite3_reset(b);
@@ -1270,13 +1315,10 @@ int store_each_out(struct store *st, store_attempt_fn *fn, void *arg, struct err
     return finish(st, q, rc, e);
 }
 
-int store_each_result(struct store *st, int64_t seq, int64_t source,
-                      store_result_fn *fn, void *arg, struct err *e)
+static int result_rows(struct store *st, sqlite3_stmt *q, store_result_fn *fn,
+                       void *arg, struct err *e)
 {
-    sqlite3_stmt *q = st->r[R_RESULTS];
     int rc;
-    sqlite3_bind_int64(q, 1, seq);
-    sqlite3_bind_int64(q, 2, source);
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
         struct store_result r = {0};
         int c = JOB_COLUMN_COUNT;
@@ -1291,6 +1333,21 @@ int store_each_result(struct store *st, int64_t seq, int64_t source,
     return finish(st, q, rc, e);
 }
 
+int store_each_result(struct store *st, int64_t seq, int64_t source,
+                      store_result_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_bind_int64(st->r[R_RESULTS], 1, seq);
+    sqlite3_bind_int64(st->r[R_RESULTS], 2, source);
+    return result_rows(st, st->r[R_RESULTS], fn, arg, e);
+}
+
+int store_result_of(struct store *st, int64_t job, store_result_fn *fn, void *arg,
+                    struct err *e)
+{
+    sqlite3_bind_int64(st->r[R_RESULT], 1, job);
+    return result_rows(st, st->r[R_RESULT], fn, arg, e);
+}
+
 int store_file(struct store *st, int64_t source, struct store_file *ret, struct err *e)
 {
     sqlite3_stmt *q = st->r[R_FILE];
@@ -1302,6 +1359,20 @@ int store_file(struct store *st, int64_t source, struct store_file *ret, struct 
                                    sqlite3_column_int64(q, 1),
                                    sqlite3_column_int64(q, 2)};
     return finish(st, q, rc, e) < 0 ? -1 : found;
+}
+
+int store_each_open_run(struct store *st, store_run_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_OPEN_RUNS];
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_run run_row = {sqlite3_column_int64(q, 0),
+                                    sqlite3_column_int64(q, 1),
+                                    sqlite3_column_int64(q, 2)};
+        if (fn(arg, &run_row) != 0)
+            break;
+    }
+    return finish(st, q, rc, e);
 }
 
 static int one_row(struct store *st, int which, int64_t *to, int n, struct err *e)

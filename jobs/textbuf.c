@@ -56,6 +56,18 @@ void textbuf_putf(struct textbuf *b, const char *fmt, ...)
     b->len += (size_t)n;
 }
 
+void textbuf_int(struct textbuf *b, int64_t n)
+{
+    char digits[24], *at = digits + sizeof digits;
+    uint64_t u = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
+    do
+        *--at = (char)('0' + u % 10);
+    while ((u /= 10) > 0);
+    if (n < 0)
+        *--at = '-';
+    textbuf_put(b, at, (size_t)(digits + sizeof digits - at));
+}
+
 void textbuf_json_bytes(struct textbuf *b, const char *s, size_t len)
 {
     textbuf_put(b, "\"", 1);
@@ -86,17 +98,31 @@ void textbuf_json(struct textbuf *b, const char *s)
         textbuf_puts(b, "null");
 }
 
+static char *two(char *to, int n)
+{
+    *to++ = (char)('0' + n / 10);
+    *to++ = (char)('0' + n % 10);
+    return to;
+}
+
 void textbuf_json_time(struct textbuf *b, int64_t ms)
 {
-    char text[40];
     struct tm tm;
     time_t t = (time_t)(ms / 1000);
-    if (ms == 0 || gmtime_r(&t, &tm) == NULL) {
+    if (ms <= 0 || gmtime_r(&t, &tm) == NULL || tm.tm_year >= 9999 - 1900) {
         textbuf_puts(b, "null");
         return;
     }
-    size_t n = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-    textbuf_putf(b, "\"%.*s.%03dZ\"", (int)n, text, (int)(ms % 1000));
+    char text[] = "\"YYYY-MM-DDTHH:MM:SS.mmmZ\"", *at = text + 1;
+    at = two(two(at, (tm.tm_year + 1900) / 100), (tm.tm_year + 1900) % 100) + 1;
+    at = two(at, tm.tm_mon + 1) + 1;
+    at = two(at, tm.tm_mday) + 1;
+    at = two(at, tm.tm_hour) + 1;
+    at = two(at, tm.tm_min) + 1;
+    at = two(at, tm.tm_sec) + 1;
+    *at++ = (char)('0' + ms % 1000 / 100);
+    two(at, (int)(ms % 100));
+    textbuf_put(b, text, sizeof text - 1);
 }
 
 void textbuf_clear(struct textbuf *b)

@@ -23,6 +23,8 @@ void textbuf_puts(struct textbuf *b, const char *s);
 void textbuf_putf(struct textbuf *b, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
+void textbuf_int(struct textbuf *b, int64_t n); /* as decimal: the way of hot paths */
+
 /* As a JSON string, quotes included; NULL as null. Bytes that are not UTF-8 are the
  * caller's fault and pass as they are. */
 void textbuf_json(struct textbuf *b, const char *s);

@@ -105,6 +105,11 @@ static int on_ready(void *arg, const struct store_job *j)
         return 0;
     }
     l->brake = j->bulk ? runner_brake(r, j) : NULL;
+    if (l->brake && (l->brake->parking || l->brake->parked)) {
+        live_forget(&r->table, l); /* it is about to be parked on disk */
+        live_free(l);
+        return 0;
+    }
     ready_push(l, false);
     return r->table.bytes > READY_BYTES_MAX;
 }
@@ -191,18 +196,25 @@ int admit_reroute(struct runner *r, struct moves *m)
 
 /* --- may it start? --- */
 
-/* Room for the worst case of what is out, and a margin for ourselves. */
+/*
+ * Room for the worst case of what is out, and a margin for ourselves. The disk is asked
+ * now and then; in between, what is admitted is taken off what it said.
+ */
 static bool disk_has_room(struct runner *r, int64_t more)
 {
     int64_t now = runner_mono(r);
     struct statvfs fs;
-    if (now - r->disk_looked_at < 500 && r->disk_looked_at != 0)
+    bool fresh = r->disk_looked_at != 0 && now - r->disk_looked_at < DISK_LOOK_MS;
+    if (fresh && (r->disk_short || r->disk_left >= more))
         return !r->disk_short;
     r->disk_looked_at = now;
-    if (statvfs(r->o->queue->state, &fs) < 0)
+    if (statvfs(r->o->queue->state, &fs) < 0) {
+        r->disk_left = more; /* it cannot say: one at a time */
         return true;
+    }
     int64_t have = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
     int64_t want = r->out_bytes + more + DISK_MARGIN;
+    r->disk_left = have - r->out_bytes - DISK_MARGIN;
     r->disk_short = have < want;
     if (r->disk_short)
         snprintf(r->disk_says, sizeof r->disk_says,
@@ -294,6 +306,7 @@ static int admit_one(struct runner *r, struct lane *lane, struct live *l,
     r->out++;
     l->worst_bytes = worst_bytes(l);
     r->out_bytes += l->worst_bytes;
+    r->disk_left -= l->worst_bytes;
     r->admitted++;
 
     v->owner = l;

@@ -42,7 +42,8 @@ static int apply(struct store *st, const struct asked *q, const struct cmd_args 
         n += v->changed;
     }
     if (rc == 0)
-        fprintf(stderr, "nightmill: %" PRId64 " jobs %s\n", n, q->done);
+        fprintf(stderr, "nightmill: %" PRId64 " job%s %s\n", n, n == 1 ? "" : "s",
+                q->done);
     moves_free(&m);
     return rc < 0 ? -1 : n > 0 || a->names_len == 0 ? 0 : 1;
 }

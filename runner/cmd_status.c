@@ -144,10 +144,9 @@ static void print_text(struct looking *k, const struct store_totals *t, bool bus
     printf("spent $%s (%" PRId64 " tokens in, %" PRId64 " out)\n",
            catalog_usd(t->spent, spent), t->tokens_in, t->tokens_out);
     if (t->doubt)
-        printf("in doubt: %" PRId64
-               " attempts left and were never answered; they may have cost between $%s "
-               "and $%s\n",
-               t->doubt, catalog_usd(t->doubt_low, low),
+        printf("in doubt: %" PRId64 " attempt%s left and had no answer; they may have "
+               "cost between $%s and $%s\n",
+               t->doubt, t->doubt == 1 ? "" : "s", catalog_usd(t->doubt_low, low),
                catalog_usd(t->doubt_high, high));
     if (h)
         printf("halted: %s (\"%s\"); the next run sends one request to see\n",

@@ -39,14 +39,16 @@ static int64_t header_number(const struct answer *a, const char *name)
 /* Do the headers show every bucket full? Then a refusal for rate is the job's own. */
 static bool buckets_full(const struct answer *a)
 {
-    static const char *const kinds[] = {"requests", "input-tokens", "output-tokens"};
+    static const char *const names[][2] = {
+        {"anthropic-ratelimit-requests-limit",
+         "anthropic-ratelimit-requests-remaining"},
+        {"anthropic-ratelimit-input-tokens-limit",
+         "anthropic-ratelimit-input-tokens-remaining"},
+        {"anthropic-ratelimit-output-tokens-limit",
+         "anthropic-ratelimit-output-tokens-remaining"}};
     bool any = false;
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        char limit[64], remaining[64];
-        snprintf(limit, sizeof limit, "anthropic-ratelimit-%s-limit", kinds[i]);
-        snprintf(remaining, sizeof remaining, "anthropic-ratelimit-%s-remaining",
-                 kinds[i]);
-        int64_t l = header_number(a, limit), left = header_number(a, remaining);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        int64_t l = header_number(a, names[i][0]), left = header_number(a, names[i][1]);
         if (l < 0 || left < 0)
             continue;
         any = true;
@@ -148,6 +150,7 @@ static void on_report(void *owner, const struct answer *a, char **keep)
 {
     struct live *l = owner;
     struct runner *r = l->runner;
+    l->where = LIVE_NOTED; /* a halt takes back what is out: this one is not any more */
     effect_before("answered", l->attempt);
     effect_after("answered", l->attempt);
     verdict_judge(a,
@@ -159,7 +162,7 @@ static void on_report(void *owner, const struct answer *a, char **keep)
     l->left = a->left;
     l->status = a->status;
     l->no_answer = a->left && a->broke != ANSWER_WHOLE && a->broke != BREAK_TOO_LARGE;
-    l->full = buckets_full(a);
+    l->full = l->judged.verdict == VERDICT_RATE_LIMITED && buckets_full(a);
     if (!l->judged.known)
         log_warn("job=%s an answer of an unknown shape: status=%ld why=%s body=%.600s",
                  l->job.name, a->status, a->why ? a->why : "", a->body);
@@ -330,6 +333,20 @@ static bool is_failure(const struct settled *s)
     return s->to == JOB_FAILED || s->to == JOB_PARKED;
 }
 
+/* Jobs of a lane that wait in memory are put back to wait on disk; `source` 0: all. */
+static void drop_ready(struct runner *r, struct lane *lane, int64_t source)
+{
+    for (struct live *l = lane->first, *next; l; l = next) {
+        next = l->next;
+        if (source && l->job.source != source)
+            continue;
+        ready_remove(l);
+        live_forget(&r->table, l);
+        live_free(l);
+        lane->dry = false;
+    }
+}
+
 static void brake_told(struct runner *r, const struct live *l, const struct settled *s)
 {
     struct brake *b = l->brake;
@@ -362,14 +379,7 @@ static void brake_told(struct runner *r, const struct live *l, const struct sett
 void ended_drop_source(struct runner *r, int64_t source)
 {
     for (struct lane *lane = r->lanes; lane; lane = lane->next)
-        for (struct live *l = lane->first, *next; l; l = next) {
-            next = l->next;
-            if (l->job.source != source)
-                continue;
-            ready_remove(l);
-            live_forget(&r->table, l);
-            live_free(l);
-        }
+        drop_ready(r, lane, source);
 }
 
 /* --- noted endings become moves --- */
@@ -419,6 +429,8 @@ static void lane_told(struct runner *r, struct live *l)
                    lane->name, lane_state_name(s), why.at ? why.at : "null");
         textbuf_free(&why);
         lane->told = s;
+        if (s == LANE_CLOSED)
+            drop_ready(r, lane, 0); /* read anew, each asks for its fallback */
     }
 }
 
@@ -508,6 +520,8 @@ static void settle_one(struct runner *r, struct live *l, struct moves *m)
     v->job = l->job.id;
     v->attempt = l->attempt;
     v->run = r->run;
+    v->length = l->job.bytes;
+    v->started = l->started_wall;
     v->now = runner_wall(r);
     v->to = s->to;
     v->outcome = s->outcome;

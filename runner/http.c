@@ -43,10 +43,12 @@ struct http_call {
     struct http *http;
     CURL *easy;
     struct http_post post;
-    size_t sent;     /* of the body, as libcurl took it */
-    bool began;      /* a byte of the answer came */
-    bool streaming;  /* its body goes to on_bytes */
-    int64_t last_at; /* loop time of the last sign of life */
+    bool left;            /* the request was written, or is being written */
+    bool began;           /* a byte of the answer came */
+    bool headed;          /* the empty line behind the headers came */
+    curl_socket_t socket; /* the last that was watched for it */
+    bool streaming;       /* its body goes to on_bytes */
+    int64_t last_at;      /* loop time of the last sign of life */
     enum answer_break broke;
     char *body;
     size_t len, size;
@@ -110,24 +112,37 @@ static void call_over(struct http_call *c)
 
 /* --- what libcurl tells of a call --- */
 
-static size_t on_wanted(char *to, size_t size, size_t n, void *arg)
+/*
+ * The request is about to be written, body and all. libcurl comes here again when a
+ * kept connection turned out dead and it would quietly send once more; but the first
+ * may have been read, and is perhaps being answered and billed, so that is an ending
+ * instead.
+ */
+static int on_departure(void *arg, char *to_ip, char *from_ip, int to_port,
+                        int from_port)
 {
     struct http_call *c = arg;
-    size_t room = size * n, left = c->post.body_len - c->sent;
-    if (room > left)
-        room = left;
-    if (c->sent == 0)
-        effect_before("send", (long long)c->post.body_len);
-    memcpy(to, c->post.body + c->sent, room);
-    c->sent += room;
+    (void)to_ip;
+    (void)from_ip;
+    (void)to_port;
+    (void)from_port;
+    if (c->left) {
+        c->broke = BREAK_RESET;
+        snprintf(c->why, sizeof c->why, "the connection was closed before any answer");
+        return CURL_PREREQFUNC_ABORT;
+    }
+    effect_before("send", (long long)c->post.body_len);
+    c->left = true;
     c->last_at = (int64_t)uv_now(c->http->loop);
-    return room;
+    return CURL_PREREQFUNC_OK;
 }
 
 static bool kept_header(const char *line, size_t len)
 {
     static const char *const names[] = {"retry-after", "x-should-retry", "request-id",
                                         "anthropic-", "content-type"};
+    if (len == 0 || strchr("rxacRXAC", *line) == NULL)
+        return false;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         size_t n = strlen(names[i]);
         if (len > n && strncasecmp(line, names[i], n) == 0)
@@ -143,9 +158,12 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
     c->last_at = (int64_t)uv_now(c->http->loop);
     c->began = true;
     if (len >= 5 && memcmp(line, "HTTP/", 5) == 0) {
+        c->headed = false;
         c->headers_len = 0; /* an interim answer's headers are not the answer's */
         c->headers[0] = '\0';
     }
+    if (len <= 2 && (*line == '\r' || *line == '\n'))
+        c->headed = true;
     if (!kept_header(line, len) || c->headers_len + len + 2 > sizeof c->headers)
         return len;
     char *to = c->headers + c->headers_len;
@@ -228,7 +246,7 @@ static const struct {
     {CURLE_GOT_NOTHING, BREAK_RESET},
     {CURLE_RECV_ERROR, BREAK_RESET},
     {CURLE_SEND_ERROR, BREAK_RESET},
-    {CURLE_SEND_FAIL_REWIND, BREAK_RESET}, /* a resend that we do not allow */
+    {CURLE_SEND_FAIL_REWIND, BREAK_RESET},
     {CURLE_PARTIAL_FILE, BREAK_RESET},
     {CURLE_HTTP2, BREAK_RESET},
     {CURLE_HTTP2_STREAM, BREAK_RESET},
@@ -264,7 +282,9 @@ static void tell(struct http_call *c, enum answer_break broke, const char *why)
 
 static void finish(struct http_call *c, CURLcode code)
 {
-    if (code == CURLE_OK) {
+    if (code == CURLE_OK && !c->headed) {
+        tell(c, BREAK_RESET, "the connection was closed within the headers");
+    } else if (code == CURLE_OK) {
         tell(c, ANSWER_WHOLE, "");
     } else if (c->broke != ANSWER_WHOLE) {
         tell(c, c->broke, c->why);
@@ -296,12 +316,20 @@ static void step(struct http *h, curl_socket_t socket, int events)
 static void on_socket(uv_poll_t *poll_handle, int status, int events)
 {
     struct watch *w = poll_handle->data;
-    int what = status < 0 ? CURL_CSELECT_ERR : 0;
+    struct http *h = w->http;
+    curl_socket_t s = w->socket;
+    int what = 0;
+    if (status < 0) {
+        /* What came before the reset is there to be read; only then is it an error. */
+        step(h, s, CURL_CSELECT_IN);
+        step(h, s, CURL_CSELECT_ERR); /* w may be gone */
+        return;
+    }
     if (events & UV_READABLE)
         what |= CURL_CSELECT_IN;
     if (events & UV_WRITABLE)
         what |= CURL_CSELECT_OUT;
-    step(w->http, w->socket, what);
+    step(h, s, what);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -318,7 +346,7 @@ static int want_socket(CURL *easy, curl_socket_t s, int what, void *arg, void *a
 {
     struct http *h = arg;
     struct watch *w = assigned;
-    (void)easy;
+    struct http_call *c = NULL;
 
     if (what == CURL_POLL_REMOVE) {
         if (w) {
@@ -340,6 +368,9 @@ static int want_socket(CURL *easy, curl_socket_t s, int what, void *arg, void *a
         w->poll.data = w;
         curl_multi_assign(h->multi, s, w);
     }
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&c);
+    if (c)
+        c->socket = s;
     int events = (what != CURL_POLL_OUT ? UV_READABLE : 0) |
                  (what != CURL_POLL_IN ? UV_WRITABLE : 0);
     return uv_poll_start(&w->poll, events, on_socket);
@@ -360,10 +391,9 @@ static int want_timer(CURLM *multi, long ms, void *arg)
  * look once more before giving up. True if there was something. */
 static bool look_once_more(struct http_call *c)
 {
-    curl_socket_t s = CURL_SOCKET_BAD;
+    curl_socket_t s = c->socket;
     int64_t was = c->last_at;
     int running;
-    curl_easy_getinfo(c->easy, CURLINFO_ACTIVESOCKET, &s);
     if (s == CURL_SOCKET_BAD)
         return false;
     struct pollfd p = {.fd = s, .events = POLLIN};
@@ -413,8 +443,8 @@ static int set_up(struct http *h, struct http_call *c)
            curl_easy_setopt(q, CURLOPT_PRIVATE, (void *)c) ||
            curl_easy_setopt(q, CURLOPT_POST, 1L) ||
            curl_easy_setopt(q, CURLOPT_HTTPHEADER, h->headers) ||
-           curl_easy_setopt(q, CURLOPT_READFUNCTION, on_wanted) ||
-           curl_easy_setopt(q, CURLOPT_READDATA, (void *)c) ||
+           curl_easy_setopt(q, CURLOPT_PREREQFUNCTION, on_departure) ||
+           curl_easy_setopt(q, CURLOPT_PREREQDATA, (void *)c) ||
            curl_easy_setopt(q, CURLOPT_WRITEFUNCTION, on_body) ||
            curl_easy_setopt(q, CURLOPT_WRITEDATA, (void *)c) ||
            curl_easy_setopt(q, CURLOPT_HEADERFUNCTION, on_header) ||
@@ -461,12 +491,15 @@ struct http_call *http_post(struct http *h, const struct http_post *p, struct er
         return NULL;
     }
     c->post = *p;
-    c->sent = c->len = c->headers_len = 0;
+    c->left = false;
+    c->len = c->headers_len = 0;
     c->headers[0] = c->why[0] = '\0';
-    c->began = c->streaming = false;
+    c->began = c->streaming = c->headed = false;
+    c->socket = CURL_SOCKET_BAD;
     c->broke = ANSWER_WHOLE;
     c->last_at = (int64_t)uv_now(h->loop);
-    if (curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+    if (curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, p->body) ||
+        curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE,
                          (curl_off_t)p->body_len) ||
         curl_multi_add_handle(h->multi, c->easy) != CURLM_OK) {
         call_free(c);
@@ -493,7 +526,7 @@ char *http_take_body(struct http_call *c)
 
 bool http_left(const struct http_call *c)
 {
-    return c->sent > 0;
+    return c->left;
 }
 
 void http_cancel(struct http_call *c)

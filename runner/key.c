@@ -31,6 +31,11 @@ static int tidy(char *key, const char *from, struct err *e)
     return 0;
 }
 
+static int too_long(const char *from, size_t size, struct err *e)
+{
+    return err_set(e, ERR_CONF, "%s: a key has at most %zu bytes", from, size - 2);
+}
+
 static int from_file(const char *path, char *buf, size_t size, struct err *e)
 {
     struct stat st;
@@ -45,6 +50,8 @@ static int from_file(const char *path, char *buf, size_t size, struct err *e)
         close(fd);
         if (n < 0)
             return err_set(e, ERR_CONF, "api.key_file = %s: %s", path, strerror(errno));
+        if ((size_t)n == size - 1)
+            return too_long("api.key_file", size, e);
         buf[n] = '\0';
         return tidy(buf, "api.key_file", e);
     }
@@ -64,6 +71,8 @@ static int from_command(const char *command, char *buf, size_t size, struct err 
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         return err_set(e, ERR_CONF,
                        "api.key_command: it failed; run it by hand to see why");
+    if (n == size - 1)
+        return too_long("api.key_command", size, e);
     return tidy(buf, "api.key_command", e);
 }
 
@@ -71,6 +80,8 @@ int key_load(const struct conf *conf, char *buf, size_t size, struct err *e)
 {
     const char *key = getenv("ANTHROPIC_API_KEY");
     if (key && *key) {
+        if (strlen(key) >= size)
+            return too_long("ANTHROPIC_API_KEY", size, e);
         snprintf(buf, size, "%s", key);
         return tidy(buf, "ANTHROPIC_API_KEY", e);
     }

@@ -33,6 +33,7 @@ enum {
     SICK_RETRY_MS = 500,        /* between tries to store what could not be stored */
     SUSPECTS_MAX = 256,
     DISK_MARGIN = 4 << 20,
+    DISK_LOOK_MS = 500,
 };
 
 enum stop {
@@ -79,7 +80,7 @@ struct runner {
     uv_loop_t loop;
     uv_timer_t wake, beat;
     uv_signal_t sigint, sigterm;
-    uint64_t hr0;
+    uint64_t mono0;
     int64_t wall0;
     uint64_t random;
 
@@ -126,15 +127,16 @@ struct runner {
     char waits[320], request_job[STORE_NAME_MAX];
 
     char fingerprint[64], account[ACCOUNT_NAME_MAX];
-    bool account_learned, account_untold, probing; /* probing: a halt is on record, one request goes */
-    int64_t account_hold;          /* monotonic: a plan's limit */
+    bool account_learned, account_untold,
+        probing;          /* probing: a halt is on record, one request goes */
+    int64_t account_hold; /* monotonic: a plan's limit */
     char account_why[LANE_WHY_MAX];
 
     bool sick;         /* the store did not take the last commit */
     int64_t answer_at; /* when the last answer came */
     int64_t sick_at;   /* when to try again */
     bool disk_short;
-    int64_t disk_looked_at;
+    int64_t disk_looked_at, disk_left;
     char disk_says[160];
 
     int64_t run, next_attempt, next_rest; /* next_rest: wall ms; 0: none */

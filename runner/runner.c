@@ -23,7 +23,7 @@ static void tick(struct runner *r);
 
 int64_t runner_mono(const struct runner *r)
 {
-    return (int64_t)((uv_hrtime() - r->hr0) / 1000000) + 1;
+    return (int64_t)(uv_now(&r->loop) - r->mono0) + 1;
 }
 
 /* Wall time that no clock change can move while the run lasts. */
@@ -39,6 +39,11 @@ uint64_t runner_random(struct runner *r)
     r->random ^= r->random >> 7;
     r->random ^= r->random << 17;
     return r->random;
+}
+
+static const char *plural(int64_t n)
+{
+    return n == 1 ? "" : "s";
 }
 
 static void on_wake(uv_timer_t *t)
@@ -223,13 +228,21 @@ static int on_row(void *arg, const struct store_result *x)
         l->result.message = l->message;
     }
     runner_finished(r, l);
-    return 1; /* one is what was asked for */
+    return 0;
 }
 
-static void finish_from_store(struct runner *r, int64_t seq)
+static void finish_from_store(struct runner *r, const struct move *v)
 {
     struct err e = {0};
-    if (seq > 0 && store_each_result(r->o->store, seq - 1, 0, on_row, r, &e) < 0)
+    if (v->seq > 0 && store_result_of(r->o->store, v->job, on_row, r, &e) < 0)
+        log_error("%s", e.text);
+}
+
+/* Everything that came to rest from `seq` on, in a commit that did nothing else. */
+static void finish_since(struct runner *r, int64_t seq)
+{
+    struct err e = {0};
+    if (store_each_result(r->o->store, seq - 1, 0, on_row, r, &e) < 0)
         log_error("%s", e.text);
 }
 
@@ -324,9 +337,12 @@ static void taken_in(struct runner *r, const struct move *v)
     }
     if (v->seq > 0) {
         r->tally.failed++;
-        finish_from_store(r, v->seq);
+        finish_from_store(r, v);
         return;
     }
+    for (struct brake *b = r->brakes; b; b = b->next)
+        if (b->source == v->source && b->parked)
+            b->parking = true; /* what comes after the parking is parked as well */
     if (v->in.taken == TAKEN_NEW)
         r->tally.queued++;
     if (v->in.taken == TAKEN_CHANGED)
@@ -368,15 +384,19 @@ static void committed(struct runner *r)
                 else
                     r->tally.failed++;
             }
-            finish_from_store(r, v->seq);
+            finish_from_store(r, v);
             break;
         case MOVE_REVISE:
             r->staged = v->changed ? r->staged - v->changed : 0;
             r->tally.queued += v->changed;
             all_lanes_wet(r);
             break;
+        case MOVE_LANE:
+            all_lanes_wet(r);
+            break;
         case MOVE_RETRY:
-            log_info("%" PRId64 " jobs queued again on request", v->changed);
+            log_info("%" PRId64 " job%s queued again on request", v->changed,
+                     plural(v->changed));
             r->tally.queued += v->changed;
             for (struct brake *b = r->brakes; b; b = b->next) {
                 b->parked = b->parking = false;
@@ -385,10 +405,11 @@ static void committed(struct runner *r)
             all_lanes_wet(r);
             break;
         case MOVE_CANCEL:
-            log_info("%" PRId64 " jobs canceled on request", v->changed);
+            log_info("%" PRId64 " job%s canceled on request", v->changed,
+                     plural(v->changed));
             r->tally.queued -= v->changed;
-            for (int64_t i = 0; i < v->changed; i++)
-                finish_from_store(r, v->seq + i);
+            if (v->changed > 0)
+                finish_since(r, v->seq);
             break;
         case MOVE_PARK_SOURCE:
             r->tally.parked += v->changed;
@@ -500,9 +521,9 @@ static void take_in(struct runner *r, struct moves *m)
     r->intake_waits = step == INTAKE_WAIT;
     if (r->intake_waits && !waited)
         tell_line(r->tell, false,
-                  "%zu files changed just now; waiting until they have been still for "
-                  "%.1f s",
-                  intake_young(r->intake), (double)r->conf->intake.settle_ms / 1000);
+                  "%zu file%s changed just now; waiting until still for %.1f s",
+                  intake_young(r->intake), plural((int64_t)intake_young(r->intake)),
+                  (double)r->conf->intake.settle_ms / 1000);
     if (step == INTAKE_WALKED)
         walked(r);
     else if (step == INTAKE_END && m->count == 0)
@@ -538,8 +559,8 @@ static void open_gate(struct runner *r, bool may, struct moves *m)
         return;
     }
     if (!r->gate_open && t.staged > 0)
-        tell_line(r->tell, false, "%" PRId64 " done jobs changed: they are sent again",
-                  t.staged);
+        tell_line(r->tell, false, "%" PRId64 " done job%s changed: sent again",
+                  t.staged, plural(t.staged));
     r->gate_open = true;
     if (r->staged > 0 && r->out == 0)
         r->revise = true;
@@ -663,6 +684,33 @@ static void check_time(struct runner *r)
     }
 }
 
+/*
+ * The bill that all queues share, told from the queue's own rows, so that what a dead
+ * run spent is told by the next one. Saying it twice is saying it once.
+ */
+static int on_open_run(void *arg, const struct store_run *x)
+{
+    struct runner *r = arg;
+    struct err e = {0};
+    char run[4200], day[16];
+    time_t t = (time_t)(x->started_at / 1000);
+    struct tm tm;
+    if (x->spent == 0)
+        return 0;
+    snprintf(run, sizeof run, "%s/%" PRId64, r->o->queue->state, x->id);
+    strftime(day, sizeof day, "%Y-%m-%d", localtime_r(&t, &tm));
+    if (account_bill(r->o->accounts, r->account, run, day, x->spent, &e) < 0)
+        log_warn("%s", e.text);
+    return 0;
+}
+
+static void bill(struct runner *r)
+{
+    struct err e = {0};
+    if (store_each_open_run(r->o->store, on_open_run, r, &e) < 0)
+        log_warn("%s", e.text);
+}
+
 /* --- the end --- */
 
 static bool idle(const struct runner *r)
@@ -692,6 +740,7 @@ static void end_step(struct runner *r, struct moves *m)
             runner_begin_stop(r, STOP_RESULTS, e.text, 0);
             r->stop = STOP_RESULTS;
         }
+        bill(r); /* before its row is closed: a row that is closed was billed */
         struct move *v = moves_add(m, MOVE_RUN_END);
         if (v) {
             v->now = runner_wall(r);
@@ -753,9 +802,14 @@ static void tick(struct runner *r)
     join_write_moves(r, m);
     tell_account(r, m);
     ended_settle(r, m);
-    if (r->phase == PHASE_RUNNING && !r->stop) {
-        requests(r, m);
+    if (r->phase == PHASE_RUNNING && !r->stop && m->count == 0)
+        requests(r, m); /* alone in its list: see finish_since() */
+    bool asked = r->requests_left;
+    if (r->phase == PHASE_RUNNING && !r->stop && !asked)
         take_in(r, m);
+    if (asked) {
+        commit(r);
+        return;
     }
     if (r->phase == PHASE_RUNNING && !r->stop) {
         open_gate(r, may_send, m);
@@ -796,10 +850,11 @@ static void on_signal(uv_signal_t *s, int number)
         char says[64];
         snprintf(says, sizeof says, "told to by %s",
                  number == SIGINT ? "SIGINT" : "SIGTERM");
-        tell_line(r->tell, false,
-                  "stopping: nothing new is sent, %d requests that are out are awaited "
-                  "(once more to leave at once)",
-                  r->out);
+        tell_line(
+            r->tell, false,
+            "stopping: nothing new is sent, %d request%s still out (once more to leave "
+            "at once)",
+            r->out, plural(r->out));
         runner_begin_stop(r, STOP_SIGNAL, says, 0);
         return;
     }
@@ -840,6 +895,7 @@ static int on_left_out(void *arg, const struct store_attempt *a,
     v->at.verdict = -1;
     v->at.attempts = j->attempts;
     v->at.silent = j->silent;
+    v->started = a->started_at;
     d->count++;
     return 0;
 }
@@ -864,9 +920,10 @@ static int take_up(struct runner *r, struct err *e)
     if (d.count > 0)
         tell_line(r->tell, false,
                   "the last run died with %" PRId64
-                  " requests out: they are in doubt, their jobs are %s",
-                  d.count,
+                  " request%s out: in doubt, and the jobs are %s",
+                  d.count, plural(d.count),
                   r->conf->jobs.in_doubt == IN_DOUBT_HOLD ? "parked" : "sent again");
+    bill(r);
     struct move *end = moves_add(&m, MOVE_RUN_END);
     if (end == NULL)
         return err_set(e, ERR_NOMEM, "out of memory");
@@ -938,6 +995,7 @@ static int know_account(struct runner *r, struct err *e)
 static int start(struct runner *r, struct err *e)
 {
     uv_loop_init(&r->loop);
+    r->mono0 = uv_now(&r->loop);
     uv_timer_init(&r->loop, &r->wake);
     uv_timer_init(&r->loop, &r->beat);
     uv_signal_init(&r->loop, &r->sigint);
@@ -998,19 +1056,6 @@ static void let_go(struct runner *r)
 }
 
 /* --- the last words --- */
-
-static void bill(struct runner *r)
-{
-    struct err e = {0};
-    char run[4200], day[16];
-    time_t t = (time_t)(runner_wall(r) / 1000);
-    struct tm tm;
-    snprintf(run, sizeof run, "%s/%" PRId64, r->o->queue->state, r->run);
-    strftime(day, sizeof day, "%Y-%m-%d", localtime_r(&t, &tm));
-    if (r->tally.spent > 0 &&
-        account_bill(r->o->accounts, r->account, run, day, r->tally.spent, &e) < 0)
-        log_warn("%s", e.text);
-}
 
 static const char *date_text(int64_t wall_ms, char *buf, size_t size)
 {
@@ -1086,15 +1131,20 @@ static void tell_why(struct runner *r, int64_t left)
     }
 }
 
-static void tell_closed(struct runner *r)
+static bool tell_closed(struct runner *r)
 {
-    for (struct lane *l = r->lanes; l; l = l->next)
-        if (l->closed && (l->ready > 0 || !l->dry))
-            tell_line(
-                r->tell, true,
-                "%s is closed (%s): its jobs wait. Change the tier's model or give "
-                "it a fallback, then run the same command.",
-                l->name, l->why);
+    bool any = false;
+    for (struct lane *l = r->lanes; l; l = l->next) {
+        if (!l->closed || (l->ready == 0 && l->dry))
+            continue;
+        any = true;
+        tell_line(
+            r->tell, true,
+            "%s is closed (%s): its jobs wait. Change the tier's model or give it a "
+            "fallback, then run the same command.",
+            l->name, l->why);
+    }
+    return any;
 }
 
 static int exit_code(const struct runner *r, const struct store_totals *t)
@@ -1139,8 +1189,10 @@ static int last_words(struct runner *r, struct err *e)
             "$%s",
             t.doubt, catalog_usd(t.doubt_low, low), catalog_usd(t.doubt_high, high));
     tell_why(r, left);
-    if (!r->stop)
-        tell_closed(r);
+    if (!r->stop && !tell_closed(r) && code == EXIT_AGAIN)
+        tell_line(r->tell, true,
+                  "%" PRId64 " job%s could not be moved; see `nightmill status %s`",
+                  left, plural(left), r->o->queue->root);
     if (r->disk_short && r->stop != STOP_STORE)
         tell_line(r->tell, true, "stopped: %s. Make room, then run the same command.",
                   r->disk_says);
@@ -1179,9 +1231,8 @@ int runner_run(const struct runner_opts *o, struct err *e)
     r->o = o;
     r->conf = o->conf;
     clock_gettime(CLOCK_REALTIME, &ts);
-    r->hr0 = uv_hrtime();
     r->wall0 = (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-    r->random = (r->hr0 ^ (uint64_t)ts.tv_nsec << 20 ^ (uint64_t)getpid()) | 1;
+    r->random = (uv_hrtime() ^ (uint64_t)ts.tv_nsec << 20 ^ (uint64_t)getpid()) | 1;
     r->noted_last = &r->noted;
     r->finished_last = &r->finished;
     moves_init(&r->moves);
@@ -1193,7 +1244,6 @@ int runner_run(const struct runner_opts *o, struct err *e)
     } else {
         runner_poke(r);
         uv_run(&r->loop, UV_RUN_DEFAULT);
-        bill(r);
         code = last_words(r, e);
         let_go(r);
         store_checkpoint(o->store);

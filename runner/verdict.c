@@ -442,10 +442,10 @@ static void read_request_id(const struct facts *f, struct judgement *ret)
         copy_json(ret->request_id, sizeof ret->request_id, member(f, M_REQUEST_ID));
 }
 
-static bool tokens(struct json_span usage, const char *key, int64_t *ret)
+static bool tokens(struct json_span value, int64_t *ret)
 {
     long long n;
-    if (json_int(json_get(usage, key), &n) < 0 || n < 0 || n > TOKENS_MAX)
+    if (json_int(value, &n) < 0 || n < 0 || n > TOKENS_MAX)
         return false;
     *ret = n;
     return true;
@@ -453,17 +453,27 @@ static bool tokens(struct json_span usage, const char *key, int64_t *ret)
 
 static void read_usage(const struct facts *f, struct judgement *ret)
 {
+    enum { IN, OUT, READ, ALL, SPLIT };
+    struct json_want w[] = {
+        [IN] = {.key = "input_tokens"},
+        [OUT] = {.key = "output_tokens"},
+        [READ] = {.key = "cache_read_input_tokens"},
+        [ALL] = {.key = "cache_creation_input_tokens"},
+        [SPLIT] = {.key = "cache_creation"},
+    };
     struct json_span usage = member(f, M_USAGE);
-    struct json_span written = json_get(usage, "cache_creation");
     struct usage *u = &ret->usage;
     int64_t all = 0;
 
-    ret->has_usage = tokens(usage, "input_tokens", &u->input);
-    ret->has_usage |= tokens(usage, "output_tokens", &u->output);
-    tokens(usage, "cache_read_input_tokens", &u->cache_read);
-    tokens(usage, "cache_creation_input_tokens", &all);
-    tokens(written, "ephemeral_5m_input_tokens", &u->cache_write_5m);
-    tokens(written, "ephemeral_1h_input_tokens", &u->cache_write_1h);
+    if (json_type(usage) != '{' ||
+        json_members(usage, w, sizeof w / sizeof w[0], NULL) < 0)
+        return;
+    ret->has_usage = tokens(w[IN].value, &u->input);
+    ret->has_usage |= tokens(w[OUT].value, &u->output);
+    tokens(w[READ].value, &u->cache_read);
+    tokens(w[ALL].value, &all);
+    tokens(json_get(w[SPLIT].value, "ephemeral_5m_input_tokens"), &u->cache_write_5m);
+    tokens(json_get(w[SPLIT].value, "ephemeral_1h_input_tokens"), &u->cache_write_1h);
     /* What is not split was written for the shorter time, which is the default. */
     if (all > u->cache_write_5m + u->cache_write_1h)
         u->cache_write_5m = all - u->cache_write_1h;

@@ -1,0 +1,97 @@
+# The two commands of README, and what developers type. Everything is built by CMake.
+#
+#   make demo    build, and run the examples against the simulator: no key, no network
+#   make test    build with sanitizers, and run every test
+
+JOBS ?= $(shell nproc)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+PACKAGES := gcc make cmake pkg-config libc6-dev libcurl4-openssl-dev libuv1-dev \
+  libjansson-dev libinih-dev libsqlite3-dev libssl-dev libmicrohttpd-dev
+TEST_PACKAGES := libcmocka-dev python3
+
+# Installs what is missing, and is silent and quick when nothing is.
+install_missing = missing=""; for p in $(1); do \
+  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+  [ -z "$$missing" ] || { echo "installing:$$missing"; \
+  $(SUDO) apt-get -qq update && \
+  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get -qq -y install --no-install-recommends $$missing >/dev/null; }
+
+.PHONY: demo test build packages test-packages lint format bench kill-campaign \
+  crash-pairs valgrind fuzz tidy coverage top install clean
+
+demo: build
+	@sh sim/demo.sh build/release
+
+test: test-packages
+	@cmake --preset dev >/dev/null
+	@cmake --build build/dev -j $(JOBS) | grep -v '^\[' || true
+	@ctest --test-dir build/dev -j $(JOBS) --output-on-failure --no-tests=error
+
+build: packages
+	@cmake --preset release >/dev/null
+	@cmake --build build/release -j $(JOBS) | grep -v '^\[' || true
+	@test -x build/release/runner/nightmill
+
+packages:
+	@$(call install_missing,$(PACKAGES))
+
+test-packages:
+	@$(call install_missing,$(PACKAGES) $(TEST_PACKAGES))
+
+install: build
+	@cmake --install build/release
+
+# --- longer, each of its own ---
+
+# Prints CPU a job beside a bare loop, jobs a second, and peak memory. Some minutes.
+bench: build
+	@cmake -S . -B build/bench -DCMAKE_BUILD_TYPE=Release -DNIGHTMILL_BENCH=ON >/dev/null
+	@cmake --build build/bench -j $(JOBS) | grep -v '^\[' || true
+	@python3 tests/bench/bench.py build/bench
+
+plain: test-packages
+	@cmake --preset plain >/dev/null
+	@cmake --build build/plain -j $(JOBS) | grep -v '^\[' || true
+
+kill-campaign crash-pairs: plain
+	@cmake --build build/plain --target $@
+
+# The stories under valgrind.
+valgrind: plain
+	@$(call install_missing,valgrind)
+	@STORY_VALGRIND=1 ctest --test-dir build/plain -R '^story_' -j $(JOBS) --output-on-failure --timeout 900
+
+fuzz:
+	@$(call install_missing,clang libclang-rt-14-dev)
+	@cmake --preset fuzz >/dev/null
+	@cmake --build build/fuzz -j $(JOBS) | grep -v '^\[' || true
+	@for f in build/fuzz/tests/fuzz_*; do [ -x $$f ] || continue; echo "$$f"; \
+	  $$f -max_total_time=$${SECONDS_EACH:-60} -print_final_stats=0 2>&1 | tail -1; done
+
+lint:
+	@$(call install_missing,clang-format cppcheck)
+	@git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
+	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+	  --error-exitcode=1 -I. -D__BYTE_ORDER__=1234 -D__ORDER_LITTLE_ENDIAN__=1234 \
+	  runner jobs conf sim
+
+tidy:
+	@$(call install_missing,clang clang-tidy)
+	@cmake --preset tidy >/dev/null
+	@cmake --build build/tidy -j $(JOBS) | grep -E 'warning|error' || echo "clang-tidy: quiet"
+
+coverage: test-packages
+	@$(call install_missing,gcovr)
+	@cmake --preset coverage >/dev/null
+	@cmake --build build/coverage -j $(JOBS) | grep -v '^\[' || true
+	@ctest --test-dir build/coverage -j $(JOBS) >/dev/null; gcovr -r . -e tests -e sim build/coverage | tail -40
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+# The longest files and functions: a place to look, not a limit.
+top:
+	@git ls-files '*.c' '*.h' | xargs wc -l | grep -v total | sort -rn | head -8
+
+clean:
+	@rm -rf build .demo
