@@ -3,6 +3,7 @@
 #   make demo    build, and run the examples against the simulator: no key, no network
 #   make test    build with sanitizers, and run every test
 
+SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := gcc make cmake pkg-config libc6-dev libcurl4-openssl-dev libuv1-dev \
@@ -16,7 +17,11 @@ install_missing = missing=""; for p in $(1); do \
   $(SUDO) apt-get -qq update && \
   DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get -qq -y install --no-install-recommends $$missing >/dev/null; }
 
-.PHONY: demo test build packages test-packages lint format bench kill-campaign \
+# Quiet but for what is wrong.
+build_in = set -o pipefail; echo "building in $(1)"; \
+  $(MAKE) --no-print-directory -s -C $(1) -j $(JOBS) | { grep -v 'Built target' || true; }
+
+.PHONY: demo test build plain packages test-packages lint format bench kill-campaign \
   crash-pairs valgrind fuzz tidy coverage top install clean
 
 demo: build
@@ -24,12 +29,12 @@ demo: build
 
 test: test-packages
 	@cmake --preset dev >/dev/null
-	@cmake --build build/dev -j $(JOBS) | grep -v '^\[' || true
+	@$(call build_in,build/dev)
 	@ctest --test-dir build/dev -j $(JOBS) --output-on-failure --no-tests=error
 
 build: packages
 	@cmake --preset release >/dev/null
-	@cmake --build build/release -j $(JOBS) | grep -v '^\[' || true
+	@$(call build_in,build/release)
 	@test -x build/release/runner/nightmill
 
 packages:
@@ -45,13 +50,14 @@ install: build
 
 # Prints CPU a job beside a bare loop, jobs a second, and peak memory. Some minutes.
 bench: build
-	@cmake -S . -B build/bench -DCMAKE_BUILD_TYPE=Release -DNIGHTMILL_BENCH=ON >/dev/null
-	@cmake --build build/bench -j $(JOBS) | grep -v '^\[' || true
+	@cmake -S . -B build/bench -DCMAKE_BUILD_TYPE=Release -DNIGHTMILL_BENCH=ON \
+	  -DCMAKE_RULE_MESSAGES=OFF >/dev/null
+	@$(call build_in,build/bench)
 	@python3 tests/bench/bench.py build/bench
 
 plain: test-packages
 	@cmake --preset plain >/dev/null
-	@cmake --build build/plain -j $(JOBS) | grep -v '^\[' || true
+	@$(call build_in,build/plain)
 
 kill-campaign crash-pairs: plain
 	@cmake --build build/plain --target $@
@@ -64,7 +70,7 @@ valgrind: plain
 fuzz:
 	@$(call install_missing,clang libclang-rt-14-dev)
 	@cmake --preset fuzz >/dev/null
-	@cmake --build build/fuzz -j $(JOBS) | grep -v '^\[' || true
+	@$(call build_in,build/fuzz)
 	@for f in build/fuzz/tests/fuzz_*; do [ -x $$f ] || continue; echo "$$f"; \
 	  $$f -max_total_time=$${SECONDS_EACH:-60} -print_final_stats=0 2>&1 | tail -1; done
 
@@ -83,7 +89,7 @@ tidy:
 coverage: test-packages
 	@$(call install_missing,gcovr)
 	@cmake --preset coverage >/dev/null
-	@cmake --build build/coverage -j $(JOBS) | grep -v '^\[' || true
+	@$(call build_in,build/coverage)
 	@ctest --test-dir build/coverage -j $(JOBS) >/dev/null; gcovr -r . -e tests -e sim build/coverage | tail -40
 
 format:

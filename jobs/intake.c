@@ -835,7 +835,15 @@ static int read_bulk(struct intake *in, int64_t now, struct moves *m, size_t *jo
 {
     while (*jobs < SLICE_JOBS && *bytes < SLICE_BYTES) {
         size_t used = 0;
-        if (!in->at_end && fill(in, e) < 0) {
+        if (in->len > 0 && take_lines(in, now, m, jobs, &used, e) < 0)
+            return -1;
+        memmove(in->buf, in->buf + used, in->len - used);
+        in->len -= used;
+        *bytes += used;
+        if (in->at_end && in->len == 0)
+            return end_bulk(in, now, m, e);
+        /* More is read only when what is there holds no whole line. */
+        if (used == 0 && !in->at_end && fill(in, e) < 0) {
             log_error("source=%s cannot be read to its end: %s", in->open->path,
                       e->text);
             *e = (struct err){0};
@@ -843,13 +851,6 @@ static int read_bulk(struct intake *in, int64_t now, struct moves *m, size_t *jo
             close_bulk(in);
             return 0;
         }
-        if (take_lines(in, now, m, jobs, &used, e) < 0)
-            return -1;
-        memmove(in->buf, in->buf + used, in->len - used);
-        in->len -= used;
-        *bytes += used;
-        if (in->at_end && in->len == 0)
-            return end_bulk(in, now, m, e);
     }
     return 0;
 }

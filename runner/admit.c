@@ -218,7 +218,8 @@ static bool disk_has_room(struct runner *r, int64_t more)
     r->disk_short = have < want;
     if (r->disk_short)
         snprintf(r->disk_says, sizeof r->disk_says,
-                 "the disk of %.60s has %" PRId64 " MiB left, %" PRId64 " are wanted",
+                 "the disk of %.60s has %" PRId64 " MiB left, %" PRId64
+                 " are wanted to go on",
                  r->o->queue->state, have >> 20, (want >> 20) + 1);
     return !r->disk_short;
 }

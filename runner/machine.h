@@ -45,6 +45,7 @@ enum stop {
     STOP_KEY,
     STOP_OUTAGE,
     STOP_STORE,
+    STOP_DISK,
     STOP_RESULTS,
     STOP_CONSENT,
     STOP_INPUT,
@@ -136,7 +137,7 @@ struct runner {
     int64_t answer_at; /* when the last answer came */
     int64_t sick_at;   /* when to try again */
     bool disk_short;
-    int64_t disk_looked_at, disk_left;
+    int64_t disk_looked_at, disk_left, disk_since;
     char disk_says[160];
 
     int64_t run, next_attempt, next_rest; /* next_rest: wall ms; 0: none */

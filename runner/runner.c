@@ -676,6 +676,10 @@ static void check_time(struct runner *r)
     if (!r->stop && r->endpoint.open &&
         now - r->endpoint.since > r->conf->limits.outage_ms)
         runner_begin_stop(r, STOP_OUTAGE, r->endpoint_says, 0);
+    if (!r->disk_short || r->out > 0)
+        r->disk_since = now;
+    if (!r->stop && now - r->disk_since > r->conf->store.patience_ms)
+        runner_begin_stop(r, STOP_DISK, r->disk_says, 0);
     if (r->stop && now >= r->drain_at)
         ended_cancel_all(r, false);
     if (now - r->synced_at > SYNC_EVERY_MS) {
@@ -848,7 +852,7 @@ static void on_signal(uv_signal_t *s, int number)
     struct runner *r = s->data;
     if (++r->signals == 1) {
         char says[64];
-        snprintf(says, sizeof says, "told to by %s",
+        snprintf(says, sizeof says, "%s asked for it",
                  number == SIGINT ? "SIGINT" : "SIGTERM");
         tell_line(
             r->tell, false,
@@ -1075,9 +1079,8 @@ static void tell_why(struct runner *r, int64_t left)
     case STOP_SIGNAL:
     case STOP_UNTIL:
         tell_line(r->tell, false,
-                  "stopped: %s. %" PRId64
-                  " jobs wait; the same command goes on with them.",
-                  r->stop_says, left);
+                  "stopped: %s. %" PRId64 " job%s; the same command goes on.",
+                  r->stop_says, left, left == 1 ? " waits" : "s wait");
         break;
     case STOP_NO_CREDIT:
         tell_line(
@@ -1088,14 +1091,15 @@ static void tell_why(struct runner *r, int64_t left)
             r->stop_says, left);
         break;
     case STOP_SPEND_LIMIT:
-        tell_line(r->tell, true,
-                  "stopped: a spend limit of the account is reached (\"%s\"). %s%s%s "
-                  "%" PRId64
-                  " jobs wait; the same command sends one request to see, and "
-                  "goes on if it is answered.",
-                  r->stop_says, r->stop_until ? "Access returns on " : "Raise it.",
-                  r->stop_until ? date_text(r->stop_until, date, sizeof date) : "",
-                  r->stop_until ? "." : "", left);
+        tell_line(
+            r->tell, true,
+            "stopped: a spend limit of the account is reached (\"%s\"). %s%s%s "
+            "%" PRId64 " jobs wait; the same command sends one request to see, and "
+            "goes on if it is answered.",
+            r->stop_says,
+            r->stop_until ? "Access returns on " : "See the limits in the console.",
+            r->stop_until ? date_text(r->stop_until, date, sizeof date) : "",
+            r->stop_until ? "." : "", left);
         break;
     case STOP_KEY:
         tell_line(r->tell, true,
@@ -1116,6 +1120,11 @@ static void tell_why(struct runner *r, int64_t left)
                   "they were paid, and their jobs will be sent again. Make room in %s, "
                   "then run the same command.",
                   r->stop_says, r->lost, r->o->queue->state);
+        break;
+    case STOP_DISK:
+        tell_line(r->tell, true,
+                  "stopped: %s. Nothing is lost; make room, then run the same command.",
+                  r->stop_says);
         break;
     case STOP_RESULTS:
         tell_line(
@@ -1152,7 +1161,7 @@ static int exit_code(const struct runner *r, const struct store_totals *t)
     int64_t left = t->jobs[JOB_QUEUED] + t->jobs[JOB_IN_FLIGHT];
     if (r->stop == STOP_CONSENT || r->stop == STOP_INPUT)
         return EXIT_USAGE;
-    if (r->stop == STOP_STORE || r->stop == STOP_RESULTS || r->disk_short)
+    if (r->stop == STOP_STORE || r->stop == STOP_RESULTS || r->stop == STOP_DISK)
         return EXIT_STORE;
     if (r->stop == STOP_KEY)
         return EXIT_KEY;
@@ -1193,9 +1202,6 @@ static int last_words(struct runner *r, struct err *e)
         tell_line(r->tell, true,
                   "%" PRId64 " job%s could not be moved; see `nightmill status %s`",
                   left, plural(left), r->o->queue->root);
-    if (r->disk_short && r->stop != STOP_STORE)
-        tell_line(r->tell, true, "stopped: %s. Make room, then run the same command.",
-                  r->disk_says);
     if (t.jobs[JOB_FAILED] + t.jobs[JOB_PARKED] > 0 && r->stop != STOP_CONSENT)
         tell_line(
             r->tell, false,

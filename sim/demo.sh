@@ -6,6 +6,7 @@
 set -eu
 build=$1
 mkdir -p .demo/queue .demo/state
+rm -f .demo/sim.out
 cp -Rpu examples/. .demo/queue/
 
 "$build/sim/nightmill-sim" --port 0 --set latency.ttft=200ms --set latency.per_token=4ms \

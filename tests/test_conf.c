@@ -93,6 +93,9 @@ static void bad_values_say_what_is_wanted(void **state)
          "api.max_answer = 1000B: want a size with its unit (16MiB) from 1KiB to 1GiB"},
         {"api.max_answer", "8mib",
          "api.max_answer = 8mib: want a size with its unit (16MiB) from 1KiB to 1GiB"},
+        {"api.max_answer", "18014398509481989KiB", /* 5 KiB, if nobody looks */
+         "api.max_answer = 18014398509481989KiB: want a size with its unit (16MiB) "
+         "from 1KiB to 1GiB"},
         {"intake.max_bytes", "33MiB",
          "intake.max_bytes = 33MiB: want a size with its unit (16MiB) from 1KiB to "
          "32MiB"},

@@ -105,19 +105,26 @@ static void a_hold_that_no_answer_names_backs_off(void **state)
     }
 }
 
-static void a_good_answer_forgets_the_row_of_bare_throttles(void **state)
+static void a_word_from_the_api_forgets_the_row_of_bare_throttles(void **state)
 {
     (void)state;
-    struct lane l;
-    int64_t now = 1000;
-    lane_init(&l, "x", 64);
-    for (int n = 0; n < 8; n++, now = l.hold_until)
-        ends(&l, VERDICT_RATE_LIMITED, "", -1, false, now);
-    ends(&l, VERDICT_ACCEPTED, "", -1, false, now);
-    for (int k = 0; k < 50; k++) {
-        struct lane again = l;
-        ends(&again, VERDICT_RATE_LIMITED, "", -1, false, now);
-        assert_true(again.hold_until <= now + 1250);
+    static const struct {
+        enum verdict verdict;
+        int64_t retry_ms;
+    } words[] = {{VERDICT_ACCEPTED, -1}, {VERDICT_RATE_LIMITED, 100}};
+    for (size_t i = 0; i < CASES(words); i++) {
+        struct lane l;
+        int64_t now = 1000;
+        lane_init(&l, "x", 64);
+        for (int n = 0; n < 8; n++, now = l.hold_until)
+            ends(&l, VERDICT_RATE_LIMITED, "", -1, false, now);
+        ends(&l, words[i].verdict, "", words[i].retry_ms, false, now);
+        now += 100;
+        for (int k = 0; k < 50; k++) {
+            struct lane again = l;
+            ends(&again, VERDICT_RATE_LIMITED, "", -1, false, now);
+            assert_true(again.hold_until <= now + 1250);
+        }
     }
 }
 
@@ -403,7 +410,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_hold_is_the_whole_of_what_the_answer_asks),
         cmocka_unit_test(a_hold_that_no_answer_names_backs_off),
-        cmocka_unit_test(a_good_answer_forgets_the_row_of_bare_throttles),
+        cmocka_unit_test(a_word_from_the_api_forgets_the_row_of_bare_throttles),
         cmocka_unit_test(a_moment_that_is_over_is_as_good_as_unsaid),
         cmocka_unit_test(of_two_holds_the_longer_wins),
         cmocka_unit_test(good_answers_do_not_end_a_hold),

@@ -5,13 +5,19 @@
 
 #include <cmocka.h>
 
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "fake_api.h"
 
 #include "conf/conf.h"
 #include "jobs/job.h"
 #include "jobs/jsonscan.h"
 #include "jobs/textbuf.h"
+#include "runner/answer.h"
+#include "runner/err.h"
 #include "runner/messages.h"
 
 #define CASES(a) (sizeof(a) / sizeof(a)[0])
@@ -157,14 +163,258 @@ static void long_answers_are_streamed_unless_the_user_says_otherwise(void **stat
             cases[i].streams);
 }
 
+/* ---- the sender ---- */
+
+#define EVENT(name, data) "event: " name "\ndata: " data "\n\n"
+#define BEGINS                                                                         \
+    EVENT("message_start",                                                             \
+          "{\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":"        \
+          "\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],"         \
+          "\"stop_reason\":null,\"usage\":{\"input_tokens\":3,\"output_tokens\":1}}}") \
+    EVENT("content_block_start",                                                       \
+          "{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":" \
+          "\"text\",\"text\":\"\"}}")                                                  \
+    EVENT("content_block_delta",                                                       \
+          "{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":"         \
+          "\"text_delta\",\"text\":\"hello\"}}")
+#define ENDS                                                                      \
+    EVENT("content_block_stop", "{\"type\":\"content_block_stop\",\"index\":0}")  \
+    EVENT("message_delta",                                                        \
+          "{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}," \
+          "\"usage\":{\"output_tokens\":7}}")                                     \
+    EVENT("message_stop", "{\"type\":\"message_stop\"}")
+#define FAILS                                                                      \
+    EVENT("error", "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"," \
+                   "\"message\":\"Overloaded\"}}")
+#define SSE "Content-Type: text/event-stream\r\n"
+
+struct told {
+    int reports, ends;
+    enum answer_break broke;
+    long status;
+    bool streamed, keep;
+    char *kept, body[600];
+};
+
+static void report(void *owner, const struct answer *a, char **keep)
+{
+    struct told *t = owner;
+    t->reports++;
+    assert_int_equal(t->ends, 0); /* ended comes last */
+    t->broke = a->broke;
+    t->status = a->status;
+    t->streamed = a->streamed;
+    snprintf(t->body, sizeof t->body, "%s", a->body);
+    assert_int_equal(strlen(a->body), a->body_len);
+    if (t->keep) {
+        t->kept = *keep;
+        *keep = NULL;
+    }
+}
+
+static void ended(void *owner)
+{
+    struct told *t = owner;
+    t->ends++;
+}
+
+struct world {
+    uv_loop_t loop;
+    struct fake_api api;
+    struct conf conf;
+    struct sender *sender;
+    struct told told;
+};
+
+static void open_world(struct world *w, const struct fake_reply *reply)
+{
+    struct err e = {0};
+    char *path;
+    *w = (struct world){0};
+    uv_loop_init(&w->loop);
+    fake_api_start(&w->api, &w->loop, reply, 1);
+    assert_int_equal(conf_init(&w->conf, NULL), 0);
+    path = strstr(w->api.url, "/v1/messages");
+    path[1] = '\0'; /* a base may end in a slash */
+    assert_int_equal(conf_set(&w->conf, "api.base_url", w->api.url, NULL), 0);
+    assert_int_equal(conf_set(&w->conf, "api.idle_timeout", "100ms", NULL), 0);
+    assert_int_equal(conf_set(&w->conf, "api.max_answer", "1KiB", NULL), 0);
+    w->sender = messages_new(&w->loop, &w->conf, "sk-secret",
+                             &(struct sender_told){report, ended}, &e);
+    if (w->sender == NULL)
+        fail_msg("%s", e.text);
+}
+
+static struct sender_call *start(struct world *w, bool stream)
+{
+    struct err e = {0};
+    struct sending s = {.owner = &w->told,
+                        .model = "m",
+                        .effort = "",
+                        .max_tokens = 5,
+                        .asks = stream ? ASKS_STREAM : 0,
+                        .members = HI,
+                        .members_len = strlen(HI)};
+    struct sender_call *c = w->sender->start(w->sender, &w->told, &s, 1, &e);
+    if (c == NULL)
+        fail_msg("%s", e.text);
+    assert_int_equal(w->told.reports, 0); /* never from inside */
+    return c;
+}
+
+static void close_world(struct world *w)
+{
+    w->sender->free(w->sender);
+    fake_api_stop(&w->api);
+    uv_run(&w->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&w->loop), 0);
+    fake_api_free(&w->api);
+    conf_free(&w->conf);
+}
+
+static void an_answer_is_reported_once_and_then_it_has_ended(void **state)
+{
+    (void)state;
+    static const char garbage[] = "event: message_start\ndata: {\n\n";
+    static const struct {
+        struct fake_reply reply;
+        bool stream;
+        enum answer_break broke;
+        bool streamed;
+        const char *has; /* somewhere in the body */
+    } cases[] = {
+        {{.status = 200, .body = "{\"content\":[]}"},
+         false,
+         ANSWER_WHOLE,
+         false,
+         "{\"content\":[]}"},
+        {{.status = 529, .body = "busy"}, true, ANSWER_WHOLE, false, "busy"},
+        {{.status = 0, .then = HANG_UP}, false, BREAK_RESET, false, ""},
+        {{.status = 200, .headers = SSE, .body = BEGINS ENDS},
+         true,
+         ANSWER_WHOLE,
+         true,
+         "hello"},
+        {{.status = 200, .headers = SSE, .body = BEGINS ENDS, .piece = 11},
+         true,
+         ANSWER_WHOLE,
+         true,
+         "\"end_turn\""},
+        /* whole HTTP, and yet not a whole message */
+        {{.status = 200, .headers = SSE, .body = BEGINS},
+         true,
+         BREAK_CUT,
+         true,
+         "hello"},
+        {{.status = 200, .headers = SSE, .body = ""}, true, ANSWER_WHOLE, false, ""},
+        {{.status = 200, .headers = SSE, .body = BEGINS, .only = 500, .then = HANG_UP},
+         true,
+         BREAK_RESET,
+         true,
+         NULL},
+        {{.status = 200,
+          .headers = SSE,
+          .body = BEGINS,
+          .only = 500,
+          .then = STAY_SILENT},
+         true,
+         BREAK_IDLE,
+         true,
+         NULL},
+        {{.status = 200, .headers = SSE, .body = BEGINS FAILS},
+         true,
+         ANSWER_WHOLE,
+         true,
+         "overloaded_error"},
+        {{.status = 200, .headers = SSE, .body = garbage},
+         true,
+         BREAK_GARBLED,
+         true,
+         ""},
+    };
+    for (size_t i = 0; i < CASES(cases); i++) {
+        struct world w;
+        open_world(&w, &cases[i].reply);
+        start(&w, cases[i].stream);
+        for (int n = 0; n < 5000 && w.told.ends == 0; n++)
+            uv_run(&w.loop, UV_RUN_ONCE);
+        struct told t = w.told;
+        if (t.broke != cases[i].broke || t.streamed != cases[i].streamed)
+            fail_msg("case %zu: %d, streamed %d: %s", i, (int)t.broke, t.streamed,
+                     t.body);
+        if (cases[i].has && strstr(t.body, cases[i].has) == NULL)
+            fail_msg("case %zu: %s", i, t.body);
+        assert_int_equal(t.reports, 1);
+        assert_int_equal(t.ends, 1);
+        assert_non_null(strstr(w.api.request, "POST /v1/messages HTTP/1.1\r\n"));
+        assert_int_equal(strstr(w.api.request, "\"stream\":true") != NULL,
+                         cases[i].stream);
+        assert_int_equal(w.api.asked, 1);
+        close_world(&w);
+        assert_int_equal(w.told.reports + w.told.ends, 2);
+    }
+}
+
+static void the_one_who_is_told_may_keep_the_body(void **state)
+{
+    (void)state;
+    static const struct fake_reply replies[] = {
+        {.status = 200, .body = "{\"content\":[]}"},
+        {.status = 200, .headers = SSE, .body = BEGINS ENDS},
+    };
+    for (size_t i = 0; i < CASES(replies); i++) {
+        struct world w;
+        open_world(&w, &replies[i]);
+        w.told.keep = true;
+        start(&w, i == 1);
+        while (w.told.ends == 0)
+            uv_run(&w.loop, UV_RUN_ONCE);
+        close_world(&w);
+        assert_non_null(w.told.kept);
+        assert_string_equal(w.told.kept, w.told.body);
+        free(w.told.kept);
+    }
+}
+
+static void a_call_that_is_taken_back_is_never_told(void **state)
+{
+    (void)state;
+    static const struct fake_reply silent = {.status = 0, .then = STAY_SILENT};
+    struct world w;
+    open_world(&w, &silent);
+    struct sender_call *c = start(&w, true);
+    assert_false(w.sender->left(c));
+    while (w.api.asked == 0)
+        uv_run(&w.loop, UV_RUN_ONCE);
+    assert_true(w.sender->left(c));
+    w.sender->cancel(c);
+    close_world(&w);
+    assert_int_equal(w.told.reports + w.told.ends, 0);
+}
+
+static void what_a_dead_run_left_out_is_in_doubt(void **state)
+{
+    (void)state;
+    static const struct fake_reply silent = {.status = 0, .then = STAY_SILENT};
+    struct world w;
+    open_world(&w, &silent);
+    assert_int_equal(w.sender->recover(w.sender, 7), RECOVER_DOUBT);
+    close_world(&w);
+}
+
 int main(void)
 {
+    signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_we_add_goes_in_front_of_what_the_job_says),
         cmocka_unit_test(an_effort_joins_an_output_config_that_is_there),
         cmocka_unit_test(the_jobs_own_effort_stands),
         cmocka_unit_test(members_are_taken_by_their_length),
         cmocka_unit_test(long_answers_are_streamed_unless_the_user_says_otherwise),
+        cmocka_unit_test(an_answer_is_reported_once_and_then_it_has_ended),
+        cmocka_unit_test(the_one_who_is_told_may_keep_the_body),
+        cmocka_unit_test(a_call_that_is_taken_back_is_never_told),
+        cmocka_unit_test(what_a_dead_run_left_out_is_in_doubt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -543,10 +543,14 @@ static void a_start_cuts_what_a_crash_left(void **state)
         "{\"custom_id\":\"2\",\"result\":{\"text\":\"two\"}}\n{\"custom"};
     for (size_t i = 0; i < CASES(leftovers); i++) {
         struct world w;
+        struct stat was, is;
         world_open_with_two(&w);
         append(&w, "b.jsonl", leftovers[i]);
+        assert_int_equal(stat(scratch_path(w.out, "b.jsonl"), &was), 0);
         recover(&w);
         assert_lines(&w, "b.jsonl", "1:one 2:two");
+        assert_int_equal(stat(scratch_path(w.out, "b.jsonl"), &is), 0);
+        assert_int_equal(is.st_ino, was.st_ino); /* cut, and not made anew */
         assert_known(&w, 1, "b.jsonl");
         world_close(&w);
     }

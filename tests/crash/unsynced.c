@@ -1,16 +1,16 @@
 /*
  * A disk that loses power, for LD_PRELOAD. Of the files below a directory it keeps an
- * undo journal of everything that was not synced: bytes until their file is, names until
- * their directory is. When the program stops itself dead (kill(getpid(), SIGKILL)), the
- * journal is undone first, so that what is left is what a strict disk would show after
- * the power came back.
+ * undo journal of everything that was not synced: bytes until their file is, names
+ * until their directory is. When the program stops itself dead (kill(getpid(),
+ * SIGKILL)), the journal is undone first, so that what is left is what a strict disk
+ * would show after the power came back.
  *
  *   NIGHTMILL_UNSYNCED_DIR    the directory; without it nothing happens
  *   NIGHTMILL_UNSYNCED_KEPT   where replaced and removed files are kept (same disk)
- *   NIGHTMILL_UNSYNCED_DROP   all, data (names survive) or names (bytes survive)
- *   NIGHTMILL_UNSYNCED_LOG    a line for each thing dropped
- *   NIGHTMILL_UNSYNCED_PHOTO  at each POST that goes out, the store as the disk would
- *                             show it now is written to PHOTO/n/, with what was sent
+ *   NIGHTMILL_UNSYNCED_DROP   all, data (names survive), names (bytes survive), or
+ * zeros (names and lengths survive, new bytes are zeros) NIGHTMILL_UNSYNCED_LOG    a
+ * line for each thing dropped NIGHTMILL_UNSYNCED_PHOTO  at each POST that goes out, the
+ * store as the disk would show it now is written to PHOTO/n/, with what was sent
  *
  * It knows what the program and SQLite use, not all of POSIX; writes through a mapping
  * (SQLite's -shm, which needs no durability) pass unseen.
@@ -60,7 +60,7 @@ static struct change *oldest, *newest;
 static char root[PATH_MAX];
 static size_t root_len;
 static const char *kept_dir, *photo_dir;
-static bool drop_bytes = true, drop_names = true;
+static bool drop_bytes = true, drop_names = true, zeros;
 static int log_fd = -1;
 static long kept_count, photo_count;
 static long photo_of[4096]; /* by socket */
@@ -118,7 +118,8 @@ __attribute__((constructor)) static void begin(void)
     root_len = strlen(root);
     const char *drop = getenv("NIGHTMILL_UNSYNCED_DROP");
     drop_bytes = drop == NULL || strcmp(drop, "names") != 0;
-    drop_names = drop == NULL || strcmp(drop, "data") != 0;
+    zeros = drop && strcmp(drop, "zeros") == 0;
+    drop_names = drop == NULL || !(zeros || strcmp(drop, "data") == 0);
     if ((file = getenv("NIGHTMILL_UNSYNCED_LOG")))
         log_fd = real_open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
@@ -283,6 +284,21 @@ static char *keep(const char *path)
     return to;
 }
 
+static void blank(const struct node *n, off_t at)
+{
+    static const char none[4096];
+    struct stat st;
+    if (fstat(n->fd, &st) < 0)
+        die("cannot be read", n->path);
+    while (at < st.st_size) {
+        off_t left = st.st_size - at;
+        ssize_t did = real_pwrite(n->fd, none, left < 4096 ? (size_t)left : 4096, at);
+        if (did <= 0)
+            die("cannot be blanked", n->path);
+        at += did;
+    }
+}
+
 static void undo(const struct change *c)
 {
     if (c->kind == BYTES) {
@@ -293,7 +309,9 @@ static void undo(const struct change *c)
         if (c->len > 0 &&
             real_pwrite(c->node->fd, c->bytes, c->len, c->at) != (ssize_t)c->len)
             die("cannot be undone", c->node->path);
-        if (real_ftruncate(c->node->fd, c->size) < 0)
+        if (zeros)
+            blank(c->node, c->size);
+        else if (real_ftruncate(c->node->fd, c->size) < 0)
             die("cannot be cut back", c->node->path);
         return;
     }
@@ -365,23 +383,23 @@ static mode_t mode_of(int flags, va_list args)
     return flags & O_CREAT ? va_arg(args, mode_t) : 0;
 }
 
-#define OPENS(name, wide)                                                              \
-    int name(const char *path, int flags, ...)                                         \
-    {                                                                                  \
-        va_list args;                                                                  \
-        va_start(args, flags);                                                         \
-        mode_t mode = mode_of(flags, args);                                            \
-        va_end(args);                                                                  \
-        return opened(AT_FDCWD, path, flags | (wide), mode);                           \
+#define OPENS(name, wide)                                    \
+    int name(const char *path, int flags, ...)               \
+    {                                                        \
+        va_list args;                                        \
+        va_start(args, flags);                               \
+        mode_t mode = mode_of(flags, args);                  \
+        va_end(args);                                        \
+        return opened(AT_FDCWD, path, flags | (wide), mode); \
     }
-#define OPENS_AT(name, wide)                                                           \
-    int name(int at, const char *path, int flags, ...)                                 \
-    {                                                                                  \
-        va_list args;                                                                  \
-        va_start(args, flags);                                                         \
-        mode_t mode = mode_of(flags, args);                                            \
-        va_end(args);                                                                  \
-        return opened(at, path, flags | (wide), mode);                                 \
+#define OPENS_AT(name, wide)                           \
+    int name(int at, const char *path, int flags, ...) \
+    {                                                  \
+        va_list args;                                  \
+        va_start(args, flags);                         \
+        mode_t mode = mode_of(flags, args);            \
+        va_end(args);                                  \
+        return opened(at, path, flags | (wide), mode); \
     }
 OPENS(open, 0)
 OPENS(open64, O_LARGEFILE)
