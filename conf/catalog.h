@@ -27,16 +27,16 @@ struct prices {
 };
 
 struct model {
-    const char *id;           /* as the API knows it */
-    const char *family;       /* rate-limit class: models that share limits */
+    const char *id;     /* as the API knows it */
+    const char *family; /* rate-limit class: models that share limits */
     struct prices base;
-    struct prices long_prompt;    /* in force where the whole prompt exceeds the next: */
-    int64_t long_prompt_above;    /* tokens; 0: one price for every length */
-    int64_t context;              /* tokens; 0: not known */
-    int64_t max_output;           /* tokens; 0: not known */
-    int64_t min_cacheable;        /* tokens of the shortest cacheable prefix */
-    const char *retires;          /* YYYY-MM-DD or NULL */
-    bool priced;                  /* false: known by name, price not known */
+    struct prices long_prompt; /* in force where the whole prompt exceeds the next: */
+    int64_t long_prompt_above; /* tokens; 0: one price for every length */
+    int64_t context;           /* tokens; 0: not known */
+    int64_t max_output;        /* tokens; 0: not known */
+    int64_t min_cacheable;     /* tokens of the shortest cacheable prefix */
+    const char *retires;       /* YYYY-MM-DD or NULL */
+    bool priced;               /* false: known by name, price not known */
 };
 
 struct catalog;

@@ -792,7 +792,7 @@ static int take_lines(struct intake *in, int64_t now, struct moves *m, size_t *j
             char wrong[80];
             snprintf(wrong, sizeof wrong, "a line of more than %zu bytes", max);
             in->skipping = end == NULL && !in->at_end;
-            if (take_line(in, p, 4096, wrong, now, m, e) < 0)
+            if (take_line(in, p, n < 4096 ? n : 4096, wrong, now, m, e) < 0)
                 return -1;
             ++*jobs;
         } else if (!blank(p, n)) {

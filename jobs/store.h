@@ -15,14 +15,15 @@ struct store;
  * What survives a crash: sources, jobs, attempts, answers, and what the results files
  * hold. The rules that it keeps:
  *
- *   - an attempt's row is on disk before its request leaves, so that after a crash
- * every attempt that is still OUT may have been answered, and no other one is in doubt;
+ *   - an attempt's row is on disk before its request leaves, so that after a crash every
+ *     attempt that is still OUT may have been answered, and no other one is in doubt;
  *   - answer, usage, cost and the job's move are one transaction;
  *   - a job's row moves only from the state it is in.
  *
- * All changes are moves: a list of them is one transaction (store_apply). Moves are
- * made by one thread and applied by one thread at a time; readers use the other
- * connection and see what is committed. Moments are wall-clock milliseconds.
+ * All changes are moves: a list of them is one transaction (store_apply). Moves are made
+ * by one thread, and may be applied by another; nobody reads through the same handle
+ * meanwhile. Other processes read beside it and see what is committed. Moments are
+ * wall-clock milliseconds.
  */
 enum { DIGEST_BYTES = 16, STORE_NAME_MAX = 1024 };
 
@@ -137,7 +138,7 @@ int store_apply(struct store *st, struct moves *m, bool *full, struct err *e);
 /* Close a run's work: everything back into the one file. */
 void store_checkpoint(struct store *st);
 
-/* --- reading; all of these belong to the thread that opened the store --- */
+/* --- reading: never while a list is being applied through the same handle --- */
 
 struct store_source {
     int64_t id;

@@ -92,107 +92,107 @@ enum { JOB_COLUMN_COUNT = 32 };
 enum { ATTEMPT_COLUMN_COUNT = 23 };
 
 /* What the writer runs. */
-#define WRITES(X)                                                                      \
-    X(BEGIN, "BEGIN IMMEDIATE")                                                        \
-    X(COMMIT, "COMMIT")                                                                \
-    X(ROLLBACK, "ROLLBACK")                                                            \
-    X(SOURCE,                                                                          \
-      "INSERT INTO source (id, path, bulk) VALUES (?1, ?2, ?3) ON CONFLICT (path)"     \
-      " DO UPDATE SET whole = 0, gone = 0, stamp = ''")                                \
-    X(SOURCE_END, "UPDATE source SET whole = 1, gone = 0, stamp = ?2, refs = ?3"       \
-                  " WHERE id = ?1")                                                    \
-    X(JOBS_GONE,                                                                       \
-      "UPDATE job SET gone = 1 WHERE source = ?1 AND scan <> ?2 AND gone = 0")         \
-    X(SOURCE_GONE, "UPDATE source SET gone = 1, whole = 0, stamp = '' WHERE id = ?1")  \
-    X(NEW_JOB,                                                                         \
-      "INSERT INTO job (state, outcome, source, line, scan, priority, lane,"           \
-      " asks, max_tokens, bytes, name, custom_id, digest, tier, model, effort,"        \
-      " tags, says, seq, finished, rests, members) VALUES (?1, ?2, ?3, ?4, ?5, ?6,"    \
-      " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?19 > 0,"   \
-      " ?21)"                                                                          \
-      " ON CONFLICT (name) DO NOTHING")                                                \
-    X(KNOWN_JOB,                                                                       \
-      "SELECT j.id, j.state, j.digest, j.source, j.scan, s.gone, j.seq, j.gone"        \
-      " FROM job j JOIN source s ON s.id = j.source WHERE j.name = ?1")                \
-    X(SEEN_JOB, "UPDATE job SET scan = ?2, gone = 0, source = ?3, line = ?4"           \
-                " WHERE id = ?1")                                                      \
-    X(CHANGE_JOB,                                                                      \
-      "UPDATE job SET state = ?2, outcome = ?3, gone = 0, source = ?4,"                \
-      " line = ?5, scan = ?6, priority = ?7, lane = ?8, asks = ?9,"                    \
-      " max_tokens = ?10, bytes = ?11, digest = ?12, tier = ?13,"                      \
-      " model = ?14, effort = ?15, tags = ?16, says = ?17, seq ="                      \
-      " CASE WHEN ?18 > 0 THEN ?18 ELSE seq END, rests = rests + (?18 > 0), finished " \
-      "= ?19, type ="                                                                  \
-      " NULL, revision = revision + 1, ready_at = 0, attempts = 0, silent ="           \
-      " 0, last_attempt = 0, members = ?20 WHERE id = ?1")                             \
-    X(PUT_BODY, "REPLACE INTO body (job, members) VALUES (?1, ?2)")                    \
-    X(DROP_BODY, "DELETE FROM body WHERE job = ?1")                                    \
-    X(STAGE,                                                                           \
-      "REPLACE INTO staged (job, source, line, priority, asks, max_tokens, bytes,"     \
-      " lane, digest, tier, model, effort, tags, says, members) VALUES (?1, ?2,"       \
-      " ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)")                    \
-    X(UNSTAGE_ONE, "DELETE FROM staged WHERE job = ?1")                                \
-    X(STAGED, "SELECT t.job, t.source, t.line, t.priority, t.asks, t.max_tokens,"      \
-              " t.bytes, t.lane, t.digest, t.tier, t.model, t.effort, t.tags, t.says," \
-              " t.members, j.scan FROM staged t JOIN job j ON j.id = t.job"            \
-              " WHERE j.state <> 1 LIMIT ?1")                                          \
-    X(UNSTAGE_SOURCES, "UPDATE source SET stamp = '', whole = 0 WHERE id IN"           \
-                       " (SELECT source FROM staged)")                                 \
-    X(UNSTAGE_ALL, "DELETE FROM staged")                                               \
-    X(SET_LANE, "UPDATE job SET lane = ?2 WHERE id = ?1 AND state = 0")                \
-    X(UNROUTE, "UPDATE job SET lane = NULL WHERE state = 0 AND lane IS NOT NULL")      \
+#define WRITES(X)                                                                        \
+    X(BEGIN, "BEGIN IMMEDIATE")                                                          \
+    X(COMMIT, "COMMIT")                                                                  \
+    X(ROLLBACK, "ROLLBACK")                                                              \
+    X(SOURCE,                                                                            \
+      "INSERT INTO source (id, path, bulk) VALUES (?1, ?2, ?3) ON CONFLICT (path)"       \
+      " DO UPDATE SET whole = 0, gone = 0, stamp = ''")                                  \
+    X(SOURCE_END, "UPDATE source SET whole = 1, gone = 0, stamp = ?2, refs = ?3"         \
+                  " WHERE id = ?1")                                                      \
+    X(JOBS_GONE,                                                                         \
+      "UPDATE job SET gone = 1 WHERE source = ?1 AND scan <> ?2 AND gone = 0")           \
+    X(SOURCE_GONE, "UPDATE source SET gone = 1, whole = 0, stamp = '' WHERE id = ?1")    \
+    X(NEW_JOB,                                                                           \
+      "INSERT INTO job (state, outcome, source, line, scan, priority, lane,"             \
+      " asks, max_tokens, bytes, name, custom_id, digest, tier, model, effort,"          \
+      " tags, says, seq, finished, rests, members) VALUES (?1, ?2, ?3, ?4, ?5, ?6,"      \
+      " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?19 > 0,"     \
+      " ?21)"                                                                            \
+      " ON CONFLICT (name) DO NOTHING")                                                  \
+    X(KNOWN_JOB,                                                                         \
+      "SELECT j.id, j.state, j.digest, j.source, j.scan, s.gone, j.seq, j.gone"          \
+      " FROM job j JOIN source s ON s.id = j.source WHERE j.name = ?1")                  \
+    X(SEEN_JOB, "UPDATE job SET scan = ?2, gone = 0, source = ?3, line = ?4"             \
+                " WHERE id = ?1")                                                        \
+    X(CHANGE_JOB,                                                                        \
+      "UPDATE job SET state = ?2, outcome = ?3, gone = 0, source = ?4,"                  \
+      " line = ?5, scan = ?6, priority = ?7, lane = ?8, asks = ?9,"                      \
+      " max_tokens = ?10, bytes = ?11, digest = ?12, tier = ?13,"                        \
+      " model = ?14, effort = ?15, tags = ?16, says = ?17, seq ="                        \
+      " CASE WHEN ?18 > 0 THEN ?18 ELSE seq END, rests = rests + (?18 > 0), finished "   \
+      "= ?19, type ="                                                                    \
+      " NULL, revision = revision + 1, ready_at = 0, attempts = 0, silent ="             \
+      " 0, last_attempt = 0, members = ?20 WHERE id = ?1")                               \
+    X(PUT_BODY, "REPLACE INTO body (job, members) VALUES (?1, ?2)")                      \
+    X(DROP_BODY, "DELETE FROM body WHERE job = ?1")                                      \
+    X(STAGE,                                                                             \
+      "REPLACE INTO staged (job, source, line, priority, asks, max_tokens, bytes,"       \
+      " lane, digest, tier, model, effort, tags, says, members) VALUES (?1, ?2,"         \
+      " ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)")                      \
+    X(UNSTAGE_ONE, "DELETE FROM staged WHERE job = ?1")                                  \
+    X(STAGED, "SELECT t.job, t.source, t.line, t.priority, t.asks, t.max_tokens,"        \
+              " t.bytes, t.lane, t.digest, t.tier, t.model, t.effort, t.tags, t.says,"   \
+              " t.members, j.scan FROM staged t JOIN job j ON j.id = t.job"              \
+              " WHERE j.state <> 1 LIMIT ?1")                                            \
+    X(UNSTAGE_SOURCES, "UPDATE source SET stamp = '', whole = 0 WHERE id IN"             \
+                       " (SELECT source FROM staged)")                                   \
+    X(UNSTAGE_ALL, "DELETE FROM staged")                                                 \
+    X(SET_LANE, "UPDATE job SET lane = ?2 WHERE id = ?1 AND state = 0")                  \
+    X(UNROUTE, "UPDATE job SET lane = NULL WHERE state = 0 AND lane IS NOT NULL")        \
     /* Nothing in this row may grow: it lies on a page that was filled to the brim,    \
      * and would be split off it. What grows is written by SETTLE, when the body goes. \
-     */                                                                                \
-    X(ADMIT,                                                                           \
-      "UPDATE job SET state = 1, ready_at = 0, lane = ?3, sendings = sendings + 1"     \
-      " WHERE id = ?1 AND state = 0 AND revision = ?2 AND gone = 0")                   \
-    X(NEW_ATTEMPT, "INSERT INTO sending (id, job, revision, no, run, started,"         \
-                   " lane, tier, model, why, worst) VALUES (?1, ?2, ?3, ?4, ?5, ?6,"   \
-                   " ?7, ?8, ?9, ?10, ?11)")                                           \
-    X(END_ATTEMPT,                                                                     \
-      "INSERT INTO ending (attempt, state, ended, verdict, status, request_id, says,"  \
-      " tokens_in, tokens_out, cache_read, write_5m, write_1h, cost, message)"         \
-      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")         \
-    X(SETTLE,                                                                          \
-      "UPDATE job SET state = ?2, outcome = ?3, ready_at = ?4, ready_span = ?5,"       \
-      " attempts = ?6, silent = ?7, finished = ?8, says = ?9, type = ?10,"             \
-      " cost = cost + ?11, sendings = sendings - ?12, seq ="                           \
-      " CASE WHEN ?13 > 0 THEN ?13 ELSE seq END, rests = rests + (?13 > 0), members =" \
-      " CASE ?2 WHEN 2 THEN NULL ELSE members END, last_attempt = ?14, first_started " \
-      "="                                                                              \
-      " CASE first_started WHEN 0 THEN ?15 ELSE first_started END"                     \
-      " WHERE id = ?1 AND state = 1")                                                  \
-    X(CHARGE, "UPDATE job SET attempts = attempts + ?2, silent = silent + ?3"          \
-              " WHERE id = ?1 AND state = 0 AND revision = ?4")                        \
-    X(GIVE_UP, "UPDATE job SET state = ?2, outcome = ?3, finished = ?4, says = ?5,"    \
-               " seq = ?6, rests = rests + 1 WHERE id = ?1 AND state = 0")             \
-    X(PARK_SOURCE, "UPDATE source SET parked = ?2 WHERE id = ?1")                      \
-    X(PARK_JOBS, "UPDATE job SET state = 4, outcome = ?2, says = ?3, finished = ?4"    \
-                 " WHERE id IN (SELECT id FROM job WHERE source = ?1 AND state = 0"    \
-                 " LIMIT ?5)")                                                         \
-    X(UNPARK,                                                                          \
-      "UPDATE source SET parked = NULL WHERE parked IS NOT NULL AND id IN"             \
-      " (SELECT source FROM job WHERE ?1 IS NULL OR name = ?1 OR name GLOB ?1)")       \
-    X(RETRY, "UPDATE job SET state = 0, outcome = 0, ready_at = 0, attempts = 0,"      \
-             " silent = 0, says = NULL, type = NULL, last_attempt = 0 WHERE state IN " \
-             "(3, 4) AND gone = 0"                                                     \
-             " AND outcome <> ?2 AND (?1 IS NULL OR name = ?1 OR name GLOB ?1)")       \
-    X(CANCELABLE, "SELECT id FROM job WHERE state IN (0, 4) AND"                       \
-                  " (name = ?1 OR name GLOB ?1)")                                      \
-    X(CANCEL, "UPDATE job SET state = 3, outcome = ?2, finished = ?3, seq = ?4, "      \
-              "rests = rests + 1, says ="                                              \
-              " 'canceled on request' WHERE id = ?1")                                  \
-    X(DROP_REQUEST, "DELETE FROM request WHERE id = ?1")                               \
-    X(RESULT_FILE, "REPLACE INTO result_file (source, inode, length) VALUES (?1, ?2,"  \
-                   " ?3)")                                                             \
-    X(RUN_BEGIN, "INSERT INTO run (id, started, first_attempt) VALUES (?1, ?2, ?3)")   \
-    X(RUN_TOTALS, "UPDATE run SET spent = spent + ?2, tokens_in = tokens_in + ?3,"     \
-                  " tokens_out = tokens_out + ?4 WHERE id = ?1")                       \
-    X(RUN_END, "UPDATE run SET ended = ?1, reason = ?2 WHERE ended IS NULL")           \
-    X(META, "REPLACE INTO meta (key, value) VALUES (?1, ?2)")                          \
-    X(MAX_SEQ, "SELECT COALESCE(MAX(seq), 0) FROM job WHERE seq > 0")                  \
-    X(CLIP, "UPDATE job SET ready_at = ?1 + ready_span WHERE state = 0 AND"            \
+     */ \
+    X(ADMIT,                                                                             \
+      "UPDATE job SET state = 1, ready_at = 0, lane = ?3, sendings = sendings + 1"       \
+      " WHERE id = ?1 AND state = 0 AND revision = ?2 AND gone = 0")                     \
+    X(NEW_ATTEMPT, "INSERT INTO sending (id, job, revision, no, run, started,"           \
+                   " lane, tier, model, why, worst) VALUES (?1, ?2, ?3, ?4, ?5, ?6,"     \
+                   " ?7, ?8, ?9, ?10, ?11)")                                             \
+    X(END_ATTEMPT,                                                                       \
+      "INSERT INTO ending (attempt, state, ended, verdict, status, request_id, says,"    \
+      " tokens_in, tokens_out, cache_read, write_5m, write_1h, cost, message)"           \
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")           \
+    X(SETTLE,                                                                            \
+      "UPDATE job SET state = ?2, outcome = ?3, ready_at = ?4, ready_span = ?5,"         \
+      " attempts = ?6, silent = ?7, finished = ?8, says = ?9, type = ?10,"               \
+      " cost = cost + ?11, sendings = sendings - ?12, seq ="                             \
+      " CASE WHEN ?13 > 0 THEN ?13 ELSE seq END, rests = rests + (?13 > 0), members ="   \
+      " CASE ?2 WHEN 2 THEN NULL ELSE members END, last_attempt = ?14, first_started "   \
+      "="                                                                                \
+      " CASE first_started WHEN 0 THEN ?15 ELSE first_started END"                       \
+      " WHERE id = ?1 AND state = 1")                                                    \
+    X(CHARGE, "UPDATE job SET attempts = attempts + ?2, silent = silent + ?3"            \
+              " WHERE id = ?1 AND state = 0 AND revision = ?4")                          \
+    X(GIVE_UP, "UPDATE job SET state = ?2, outcome = ?3, finished = ?4, says = ?5,"      \
+               " seq = ?6, rests = rests + 1 WHERE id = ?1 AND state = 0")               \
+    X(PARK_SOURCE, "UPDATE source SET parked = ?2 WHERE id = ?1")                        \
+    X(PARK_JOBS, "UPDATE job SET state = 4, outcome = ?2, says = ?3, finished = ?4"      \
+                 " WHERE id IN (SELECT id FROM job WHERE source = ?1 AND state = 0"      \
+                 " LIMIT ?5)")                                                           \
+    X(UNPARK,                                                                            \
+      "UPDATE source SET parked = NULL WHERE parked IS NOT NULL AND id IN"               \
+      " (SELECT source FROM job WHERE ?1 IS NULL OR name = ?1 OR name GLOB ?1)")         \
+    X(RETRY, "UPDATE job SET state = 0, outcome = 0, ready_at = 0, attempts = 0,"        \
+             " silent = 0, says = NULL, type = NULL, last_attempt = 0 WHERE state IN "   \
+             "(3, 4) AND gone = 0"                                                       \
+             " AND outcome <> ?2 AND (?1 IS NULL OR name = ?1 OR name GLOB ?1)")         \
+    X(CANCELABLE, "SELECT id FROM job WHERE state IN (0, 4) AND"                         \
+                  " (name = ?1 OR name GLOB ?1)")                                        \
+    X(CANCEL, "UPDATE job SET state = 3, outcome = ?2, finished = ?3, seq = ?4, "        \
+              "rests = rests + 1, says ="                                                \
+              " 'canceled on request' WHERE id = ?1")                                    \
+    X(DROP_REQUEST, "DELETE FROM request WHERE id = ?1")                                 \
+    X(RESULT_FILE, "REPLACE INTO result_file (source, inode, length) VALUES (?1, ?2,"    \
+                   " ?3)")                                                               \
+    X(RUN_BEGIN, "INSERT INTO run (id, started, first_attempt) VALUES (?1, ?2, ?3)")     \
+    X(RUN_TOTALS, "UPDATE run SET spent = spent + ?2, tokens_in = tokens_in + ?3,"       \
+                  " tokens_out = tokens_out + ?4 WHERE id = ?1")                         \
+    X(RUN_END, "UPDATE run SET ended = ?1, reason = ?2 WHERE ended IS NULL")             \
+    X(META, "REPLACE INTO meta (key, value) VALUES (?1, ?2)")                            \
+    X(MAX_SEQ, "SELECT COALESCE(MAX(seq), 0) FROM job WHERE seq > 0")                    \
+    X(CLIP, "UPDATE job SET ready_at = ?1 + ready_span WHERE state = 0 AND"              \
             " ready_at > ?1 + ready_span")
 
 /* What the reader runs. */

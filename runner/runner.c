@@ -840,7 +840,9 @@ static void on_beat(uv_timer_t *t)
 {
     struct runner *r = t->data;
     r->beat_due = true;
-    r->tally.in_flight = r->out;
+    r->tally.in_flight = 0;
+    for (const struct lane *l = r->lanes; l; l = l->next)
+        r->tally.in_flight += l->in_flight;
     tell_progress(r->tell, &r->tally, runner_mono(r),
                   r->out == 0 && *r->waits ? r->waits : NULL);
     if (++r->beats % 5 == 0)

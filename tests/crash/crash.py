@@ -71,7 +71,7 @@ class Place:
         os.makedirs(path)
         return path
 
-    def run(self, stop_at=0, power_loss=None, env=None):
+    def run(self, stop_at=0, power_loss=None, env=None, args=()):
         """Run once; with `stop_at` to the n-th effect at most."""
         self.traces.append(os.path.join(self.base, f"trace-{len(self.traces)}"))
         env = {"NIGHTMILL_TRACE": self.traces[-1], **(env or {})}
@@ -82,7 +82,7 @@ class Place:
                     "NIGHTMILL_UNSYNCED_KEPT": self.aside,
                     "NIGHTMILL_UNSYNCED_DROP": power_loss,
                     "NIGHTMILL_UNSYNCED_LOG": os.path.join(self.base, "dropped")}
-        ended = self.q.run(env=env)
+        ended = self.q.run(*args, env=env)
         if power_loss and ended.code == DIED:
             # Shared memory does not outlive the machine.
             for path in glob.glob(self.disk + "/**/*-shm", recursive=True,
@@ -307,11 +307,16 @@ def settled_before_stop(trace):
     return settled
 
 
-def stop_and_go_on(expected, *stops, power_loss=None, bill=False):
-    """Stop at each of `stops` in turn, then go on to the end, and look. Gives whether
-    the first stop came before the end of the run."""
+CANARY = ("--first", "6")
+
+
+def stop_and_go_on(expected, *stops, power_loss=None, bill=False, canary=False):
+    """Stop at each of `stops` in turn, then go on to the end, and look. With `canary` an
+    earlier run has already left some results. Gives whether a stop came at all."""
     with Place() as p:
         left_out, died = set(), False
+        if canary:
+            p.run(args=CANARY)
         for n in stops:
             ended = p.run(n, power_loss)
             if ended.code != DIED:
@@ -341,9 +346,18 @@ def uninterrupted():
         return expected
 
 
+def second_run():
+    """The trace of an uninterrupted run behind a canary."""
+    with Place() as p:
+        p.run(args=CANARY)
+        check(os.path.getsize(p.q.at("results", "bulk.jsonl")) > 0, "the canary is mute")
+        p.run()
+        return p.trace()
+
+
 def where(expected, n):
     """What the n-th effect was in the uninterrupted run; threads may swap neighbours."""
-    for row in expected.trace:
+    for row in getattr(expected, "trace", expected):
         if row[0] == n:
             return " ".join(map(str, row[1:]))
     return "behind the end"

@@ -35,6 +35,13 @@ class CrashPoints(unittest.TestCase):
         died = crash.try_all(todo)
         self.assertGreater(sum(died.values()), len(e.trace) * 9 // 10)
 
+    def test_a_stop_while_a_known_results_file_grows_neither_cuts_nor_doubles_a_line(self):
+        e, trace = expected(), crash.second_run()
+        first = next(n for n, _, what, _ in trace if what == "append results")
+        crash.try_all({f"behind a canary, stop at {n} ({crash.where(trace, n)})":
+                       functools.partial(crash.stop_and_go_on, e, n, canary=True)
+                       for n in range(first, len(trace) + 1)})
+
     def test_the_accounts_bill_holds_what_dead_runs_spent(self):
         e = expected()
         last = len(e.trace)

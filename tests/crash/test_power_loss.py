@@ -47,6 +47,15 @@ class PowerLoss(unittest.TestCase):
         crash.try_all(dict(at(e, n, drop) for i, drop in enumerate(
             ("data", "names", "zeros"), 1) for n in range(i, len(e.trace) + 1, step)))
 
+    def test_power_lost_while_a_known_results_file_grows_costs_no_line(self):
+        e, trace = expected(), crash.second_run()
+        first = next(n for n, _, what, _ in trace if what == "append results")
+        crash.try_all({
+            f"behind a canary, power lost at {n} ({crash.where(trace, n)}), {drop} dropped":
+            functools.partial(crash.stop_and_go_on, e, n, canary=True, power_loss=drop)
+            for i, drop in enumerate(("all", "zeros"))
+            for n in range(first + i, len(trace) + 1, 1 if WHOLE else 2)})
+
 
 def many(q):
     """Three lanes, and more jobs than one commit admits."""
