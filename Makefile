@@ -22,7 +22,7 @@ build_in = set -o pipefail; echo "building in $(1)"; \
   $(MAKE) --no-print-directory -s -C $(1) -j $(JOBS) | { grep -v 'Built target' || true; }
 
 .PHONY: demo test build plain packages test-packages lint format bench kill-campaign \
-  crash-pairs valgrind fuzz tidy coverage top install clean
+  crash-campaign test-power valgrind fuzz tidy coverage top install clean
 
 demo: build
 	@sh sim/demo.sh build/release
@@ -59,8 +59,14 @@ plain: test-packages
 	@cmake --preset plain >/dev/null
 	@$(call build_in,build/plain)
 
-kill-campaign crash-pairs: plain
-	@cmake --build build/plain --target $@
+# Crashes once more, under a shim that forgets what was not synced (it cannot share a
+# process with the sanitizers).
+test-power: plain
+	@ctest --test-dir build/plain -R '^crash_' -j $(JOBS) --output-on-failure --no-tests=error
+
+# Fifty kills (BULK=FILE for another queue); hundreds of pairs of stops.
+kill-campaign crash-campaign: plain
+	@BULK="$(BULK)" cmake --build build/plain --target $@
 
 # The stories under valgrind.
 valgrind: plain

@@ -837,7 +837,8 @@ static int read_bulk(struct intake *in, int64_t now, struct moves *m, size_t *jo
         size_t used = 0;
         if (in->len > 0 && take_lines(in, now, m, jobs, &used, e) < 0)
             return -1;
-        memmove(in->buf, in->buf + used, in->len - used);
+        if (used > 0)
+            memmove(in->buf, in->buf + used, in->len - used);
         in->len -= used;
         *bytes += used;
         if (in->at_end && in->len == 0)

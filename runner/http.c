@@ -43,6 +43,7 @@ struct http_call {
     struct http *http;
     CURL *easy;
     struct http_post post;
+    curl_off_t sent;      /* of the body, when the watchdog looked last */
     bool left;            /* the request was written, or is being written */
     bool began;           /* a byte of the answer came */
     bool headed;          /* the empty line behind the headers came */
@@ -387,6 +388,18 @@ static int want_timer(CURLM *multi, long ms, void *arg)
     return 0;
 }
 
+/* A large request takes its time to leave: while it does, the line is not dead. */
+static void note_upload(struct http_call *c)
+{
+    curl_off_t sent = 0;
+    if (c->began || !c->left)
+        return;
+    curl_easy_getinfo(c->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+    if (sent > c->sent)
+        c->last_at = (int64_t)uv_now(c->http->loop);
+    c->sent = sent;
+}
+
 /* A machine that slept, or a loop that was busy, has answers waiting that nobody read:
  * look once more before giving up. True if there was something. */
 static bool look_once_more(struct http_call *c)
@@ -409,6 +422,7 @@ static void on_dog(uv_timer_t *timer)
     struct http *h = timer->data;
     for (struct http_call *c = h->calls, *next; c; c = next) {
         next = c->next;
+        note_upload(c);
         int64_t limit = c->began ? h->idle_ms : h->first_byte_ms;
         if ((int64_t)uv_now(h->loop) - c->last_at < limit || look_once_more(c))
             continue;
@@ -492,6 +506,7 @@ struct http_call *http_post(struct http *h, const struct http_post *p, struct er
     }
     c->post = *p;
     c->left = false;
+    c->sent = 0;
     c->len = c->headers_len = 0;
     c->headers[0] = c->why[0] = '\0';
     c->began = c->streaming = c->headed = false;

@@ -749,8 +749,9 @@ static void a_young_file_may_change_again_or_go(void **state)
     int64_t again = changed_at(&w, "a.md");
     assert_true(again > changed);
     if (w.step == INTAKE_WAIT) {
-        assert_int_equal(intake_wake_at(w.in), again + SETTLE);
-        w.now = again + SETTLE;
+        /* The file's two times may be a clock tick apart. */
+        assert_in_range(intake_wake_at(w.in) - again, SETTLE - 20, SETTLE + 20);
+        w.now = again + SETTLE + 20;
         go_on(&w);
     }
     assert_int_equal(w.step, INTAKE_END);

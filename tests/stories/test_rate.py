@@ -63,7 +63,7 @@ class Rate(Story):
         ended = r.wait()
         self.assertLess(time.monotonic() - before, 1.5 * SLOWER)
         self.assert_exit(AGAIN, ended)
-        self.assertIn("told to by SIGTERM. 5 jobs wait", ended.err)
+        self.assertIn("SIGTERM asked for it. 5 jobs wait", ended.err)
 
         self.assert_exit(DONE, self.q.run())
         after = [t for t in self.starts(OPUS) if t > self.refused_at()]
