@@ -15,7 +15,7 @@ install_missing = missing=""; for p in $(1); do \
   dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
   [ -z "$$missing" ] || { echo "installing:$$missing"; \
   $(SUDO) apt-get -qq update && \
-  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get -qq -y install --no-install-recommends $$missing >/dev/null; }
+  $(SUDO) env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get -qq -y install --no-install-recommends $$missing >/dev/null; }
 
 # Quiet but for what is wrong.
 build_in = set -o pipefail; echo "building in $(1)"; \

@@ -36,6 +36,7 @@ struct results {
     struct out *out[BUCKETS];
     int64_t seq; /* the highest that was written */
     bool wrote;
+    char unsynced_dir[PATH_MAX]; /* "": none */
     struct textbuf text;
 };
 
@@ -226,9 +227,31 @@ static int write_all(int fd, const char *bytes, size_t len)
     return 0;
 }
 
+/* Names that changed are safe when their directory is synced: once for many files of one
+ * directory, and at the latest by results_flush(). */
+static int sync_names(struct results *r, struct err *e)
+{
+    if (*r->unsynced_dir == '\0' || files_sync_dir(r->unsynced_dir, e) < 0)
+        return *r->unsynced_dir ? -1 : 0;
+    *r->unsynced_dir = '\0';
+    return 0;
+}
+
+static int names_changed(struct results *r, const char *full, size_t dir_len,
+                         struct err *e)
+{
+    if (strlen(r->unsynced_dir) == dir_len &&
+        memcmp(r->unsynced_dir, full, dir_len) == 0)
+        return 0;
+    if (sync_names(r, e) < 0)
+        return -1;
+    snprintf(r->unsynced_dir, sizeof r->unsynced_dir, "%.*s", (int)dir_len, full);
+    return 0;
+}
+
 /* The whole of a file, or what was there before. */
-static int put_file(const struct results *r, const char *full, const char *bytes,
-                    size_t len, struct err *e)
+static int put_file(struct results *r, const char *full, const char *bytes, size_t len,
+                    struct err *e)
 {
     char tmp[PATH_MAX];
     const char *slash = strrchr(full, '/');
@@ -256,7 +279,7 @@ static int put_file(const struct results *r, const char *full, const char *bytes
         unlink(tmp);
         return -1;
     }
-    return files_sync_parent(full, e);
+    return names_changed(r, full, (size_t)(slash - full), e);
 }
 
 static int write_single(struct results *r, const struct store_result *x, struct err *e)
@@ -407,7 +430,7 @@ int results_flush(struct results *r, struct err *e)
         for (struct out *o = r->out[i]; o; o = o->next)
             if (flush_one(r, o, e) < 0)
                 return -1;
-    return 0;
+    return sync_names(r, e);
 }
 
 static int sync_one(struct results *r, struct out *o, struct err *e)

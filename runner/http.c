@@ -190,7 +190,13 @@ static bool is_stream(struct http_call *c)
 static int gather(struct http_call *c, const char *bytes, size_t len)
 {
     if (c->len + len + 1 > c->size) {
+        /* An answer that said how long it is gets its memory at once. */
+        curl_off_t said = -1;
+        if (c->len == 0)
+            curl_easy_getinfo(c->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &said);
         size_t size = c->size ? c->size : 4096;
+        if (said > 0 && (size_t)said < c->post.max_answer && (size_t)said + 1 > size)
+            size = (size_t)said + 1;
         while (size < c->len + len + 1)
             size *= 2;
         char *grown = realloc(c->body, size);

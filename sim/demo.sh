@@ -9,10 +9,13 @@ mkdir -p .demo/queue .demo/state
 rm -f .demo/sim.out
 cp -Rpu examples/. .demo/queue/
 
-"$build/sim/nightmill-sim" --port 0 --set latency.ttft=200ms --set latency.per_token=4ms \
+# In a session of its own: Ctrl-C stops the run, which still wants its answers.
+setsid "$build/sim/nightmill-sim" --port 0 --set latency.ttft=200ms --set latency.per_token=4ms \
   --set output.median=60 --set output.sigma=0.5 >.demo/sim.out 2>.demo/sim.log &
 sim=$!
 trap 'kill $sim 2>/dev/null; wait $sim 2>/dev/null || true' EXIT
+trap 'exit 1' HUP PIPE TERM
+trap : INT
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
   [ -s .demo/sim.out ] && break
   sleep 0.1
@@ -30,5 +33,5 @@ echo
 echo "One of them, .demo/queue/results/hello.md (simulated):"
 head -c 300 .demo/queue/results/hello.md | sed 's/^/    /'
 echo
-echo "Run \`make demo\` again: nothing is sent, since everything is done."
+echo "Nothing was paid. Run \`make demo\` again: nothing is sent, since everything is done."
 echo "For the real API:  ANTHROPIC_API_KEY=sk-ant-... $build/runner/nightmill run YOUR_DIRECTORY"
