@@ -62,7 +62,7 @@ struct intake {
     struct digest *digest;
     enum { WALKING, WALKED, READING, ENDED } phase;
     FTS *fts;
-    bool walk_failed;
+    bool walk_failed, any_gone, read_failed;
     size_t found;
     int64_t scans; /* readings begun; each has a number of its own */
     struct list changed, fresh, bulk, young;
@@ -244,6 +244,9 @@ static bool path_is_text(const char *path)
 {
     char quoted[PATH_MAX + 3];
     size_t n = strlen(path);
+    const char *slash = strrchr(path, '/');
+    if (strlen(slash ? slash + 1 : path) > NAME_MAX - sizeof ".json")
+        return false; /* its result could not have its name */
     if (n > STORE_NAME_MAX - SOURCE_NAME_MAX - 40 || strpbrk(path, "\"\\"))
         return strpbrk(path, "\"\\") && n <= STORE_NAME_MAX - SOURCE_NAME_MAX - 40;
     snprintf(quoted, sizeof quoted, "\"%s\"", path);
@@ -452,6 +455,7 @@ static int on_known_source(void *arg, const struct store_source *s)
     if (v == NULL)
         return nomem(g->e);
     v->source = s->id;
+    g->in->any_gone = true;
     log_info("source=%s gone: its jobs are kept, and not run", s->path);
     return 0;
 }
@@ -644,7 +648,7 @@ static int reference(struct intake *in, const struct todo *t, struct job_spec *s
 }
 
 static int read_single(struct intake *in, struct todo *t, int64_t now, struct moves *m,
-                       struct err *e)
+                       size_t *bytes, struct err *e)
 {
     char full[FULL_MAX], stamp[STAMP_MAX], refs[FULL_MAX + STAMP_MAX] = "";
     unsigned char digest[DIGEST_BYTES];
@@ -668,6 +672,7 @@ static int read_single(struct intake *in, struct todo *t, int64_t now, struct mo
         free(text);
         return 0; /* gone since the walk; the next scan says so */
     }
+    *bytes += len + 4096;
     digest_add(in->digest, text ? text : "", len);
     if (text && source_format_of(t->path)->parse(text, len, 1, &l->spec, &why) == 0 &&
         l->spec.system_file)
@@ -694,8 +699,10 @@ static int open_bulk(struct intake *in, struct todo *t, struct moves *m, struct 
     snprintf(full, sizeof full, "%s/%s", in->root, t->path);
     in->fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (in->fd < 0 || fstat(in->fd, &st) < 0) {
-        if (errno != ENOENT)
+        if (errno != ENOENT) {
             log_error("source=%s cannot be read: %s", t->path, strerror(errno));
+            in->read_failed = true;
+        }
         close_bulk(in);
         free(t);
         return 0;
@@ -848,7 +855,11 @@ static int read_bulk(struct intake *in, int64_t now, struct moves *m, size_t *jo
             log_error("source=%s cannot be read to its end: %s", in->open->path,
                       e->text);
             *e = (struct err){0};
-            free(in->open);
+            in->read_failed = true;
+            struct lent *keep = lend(in, e); /* the moves borrow its path */
+            if (keep == NULL)
+                return -1;
+            keep->text = (char *)in->open;
             close_bulk(in);
             return 0;
         }
@@ -913,13 +924,12 @@ static int read_some(struct intake *in, int64_t now, struct moves *m,
             break;
         }
         struct lent *keep = lend(in, e); /* the path is borrowed by the moves */
-        if (keep == NULL || read_single(in, t, now, m, e) < 0) {
+        if (keep == NULL || read_single(in, t, now, m, &bytes, e) < 0) {
             free(t);
             return -1;
         }
         keep->text = (char *)t;
         jobs++;
-        bytes += 4096;
     }
     *step = INTAKE_MORE;
     if (in->open || in->changed.first || in->fresh.first || in->bulk.first)
@@ -958,10 +968,18 @@ bool intake_may_send(const struct intake *in)
 {
     if (in->phase < READING || in->changed.first || (in->open && in->open->known))
         return false;
+    /* A file that is gone may have come back under another name, its jobs changed. */
+    if (in->any_gone && in->fresh.first)
+        return false;
     for (const struct todo *t = in->young.first; t; t = t->next)
-        if (t->known)
+        if (t->known || in->any_gone)
             return false;
     return true;
+}
+
+bool intake_failed(const struct intake *in)
+{
+    return in->read_failed || in->walk_failed;
 }
 
 size_t intake_found(const struct intake *in)

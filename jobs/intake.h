@@ -56,6 +56,9 @@ int intake_slice(struct intake *in, int64_t now, struct moves *m,
 /* May jobs be sent yet? Not before all known sources that changed have been read. */
 bool intake_may_send(const struct intake *in);
 
+/* Was there a directory or a bulk file that could not be read? It was said. */
+bool intake_failed(const struct intake *in);
+
 size_t intake_found(const struct intake *in);    /* sources that the walk saw */
 int64_t intake_wake_at(const struct intake *in); /* wall ms */
 size_t intake_young(const struct intake *in);    /* sources that still settle */

@@ -14,6 +14,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 static char *join(const char *root, const char *set, const char *otherwise)
@@ -97,7 +98,12 @@ static int take(const char *path, int flags, const char *what, int *ret, struct 
     int fd = open(path, flags | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_set(e, ERR_STORE, "%s: %s", path, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    /* `status` holds a shared lock for an instant, to see whether anybody is at work. */
+    int rc = -1;
+    for (int i = 0;
+         i < 5 && (rc = flock(fd, LOCK_EX | LOCK_NB)) < 0 && errno == EWOULDBLOCK; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
+    if (rc < 0) {
         int busy = errno == EWOULDBLOCK;
         close(fd);
         return busy ? err_set(e, ERR_BUSY,

@@ -36,6 +36,7 @@ struct results {
     struct out *out[BUCKETS];
     int64_t seq; /* the highest that was written */
     bool wrote;
+    int64_t skipped;             /* results that have no place; the store has them */
     char unsynced_dir[PATH_MAX]; /* "": none */
     struct textbuf text;
 };
@@ -255,8 +256,9 @@ static int put_file(struct results *r, const char *full, const char *bytes, size
 {
     char tmp[PATH_MAX];
     const char *slash = strrchr(full, '/');
-    if (snprintf(tmp, sizeof tmp, "%.*s/.%s.tmp", (int)(slash - full), full,
-                 slash + 1) >= (int)sizeof tmp)
+    /* Of a fixed length: a name may be as long as the file system allows. */
+    if (snprintf(tmp, sizeof tmp, "%.*s/.nightmill.tmp", (int)(slash - full), full) >=
+        (int)sizeof tmp)
         return err_set(e, ERR_STORE, "%s: the path is too long", full);
     if (files_make_parents(r->dir, full, e) < 0)
         return -1;
@@ -341,11 +343,38 @@ static void full_path(const struct results *r, const char *path, char *full)
     snprintf(full, PATH_MAX, "%s/%s", r->dir, path);
 }
 
+/* Can there be a file of this name at all? Not below another file, nor in a directory's
+ * place: `x.md` and a directory `x.json/` want the same name. */
+static bool name_is_taken(const struct results *r, const char *name)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/%s.json", r->dir, name);
+    if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return true;
+    snprintf(path, sizeof path, "%s/%s.md", r->dir, name);
+    if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return true;
+    for (char *p = path + strlen(r->dir) + 1; (p = strchr(p, '/')); p++) {
+        *p = '\0';
+        if (lstat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+            return true;
+        *p = '/';
+    }
+    return false;
+}
+
 int results_write(struct results *r, const struct store_result *x, struct err *e)
 {
     if (!x->job.bulk) {
-        if (write_single(r, x, e) < 0)
-            return -1;
+        struct err why = {0};
+        if (write_single(r, x, &why) < 0 && !name_is_taken(r, x->job.name))
+            return err_set(e, why.code, "%s", why.text);
+        if (why.code) {
+            log_error("job=%s its result has no place: %s; rename the job", x->job.name,
+                      why.text);
+            r->skipped++;
+        }
     } else {
         struct out *o = out_add(r, x->job.source, x->job.path, e);
         if (o == NULL)
@@ -477,6 +506,11 @@ int results_sync(struct results *r, struct moves *m, struct err *e)
     v->seq = r->seq;
     r->wrote = false;
     return 0;
+}
+
+int64_t results_skipped(const struct results *r)
+{
+    return r->skipped;
 }
 
 /* --- from the store --- */

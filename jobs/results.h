@@ -30,6 +30,9 @@ void results_close(struct results *r); /* NULL is fine */
 int results_write(struct results *r, const struct store_result *x, struct err *e);
 int results_flush(struct results *r, struct err *e);
 
+/* Results whose name is another file's or directory's: passed over, and said. */
+int64_t results_skipped(const struct results *r);
+
 /* Everything written so far is made durable, and told as moves: each file's length, and
  * that results up to the highest `seq` are on disk. */
 int results_sync(struct results *r, struct moves *m, struct err *e);

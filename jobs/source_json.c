@@ -278,6 +278,8 @@ static int read_max_tokens(const struct reader *r, struct json_span v)
     long long n;
     if (json_int(v, &n) < 0 || n <= 0)
         return wrong(r, "max_tokens", v, "a whole number above 0");
+    if (n > SOURCE_TOKENS_MAX)
+        return wrong(r, "max_tokens", v, "a number that a model could reach");
     r->spec->max_tokens = n;
     return 0;
 }

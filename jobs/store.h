@@ -56,7 +56,7 @@ enum move_kind {
     MOVE_COUNT,       /* an attempt is charged to a job after the fact */
     MOVE_PARK_SOURCE, /* its waiting jobs are parked, at most `limit` of them */
     MOVE_RETRY,
-    MOVE_CANCEL,
+    MOVE_CANCEL, /* at most `limit` (0: all); `count`: the request that is answered with the last */
     MOVE_ANSWERED_REQUEST, /* a request of another command was carried out */
     MOVE_RESULTS,          /* results up to a sequence number are on disk */
     MOVE_RESULT_FILE,      /* one results file's durable length */
@@ -236,7 +236,8 @@ struct store_totals {
     int64_t doubt;
     picodollars spent, doubt_low, doubt_high;
     int64_t tokens_in, tokens_out, next_attempt, next_run, next_source, results_seq;
-    int64_t staged; /* done jobs whose new revision waits for consent */
+    int64_t staged;    /* done jobs whose new revision waits for consent */
+    int64_t revisions; /* all that wait, of jobs in any state */
 };
 int store_totals(struct store *st, struct store_totals *ret, struct err *e);
 

@@ -98,7 +98,7 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(ROLLBACK, "ROLLBACK")                                                              \
     X(SOURCE,                                                                            \
       "INSERT INTO source (id, path, bulk) VALUES (?1, ?2, ?3) ON CONFLICT (path)"       \
-      " DO UPDATE SET whole = 0, gone = 0, stamp = ''")                                  \
+      " DO UPDATE SET whole = 0, gone = 0, stamp = '', parked = NULL")                   \
     X(SOURCE_END, "UPDATE source SET whole = 1, gone = 0, stamp = ?2, refs = ?3"         \
                   " WHERE id = ?1")                                                      \
     X(JOBS_GONE,                                                                         \
@@ -112,7 +112,7 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
       " ?21)"                                                                            \
       " ON CONFLICT (name) DO NOTHING")                                                  \
     X(KNOWN_JOB,                                                                         \
-      "SELECT j.id, j.state, j.digest, j.source, j.scan, s.gone, j.seq, j.gone"          \
+      "SELECT j.id, j.state, j.digest, j.source, j.scan, s.gone, j.outcome, j.gone"      \
       " FROM job j JOIN source s ON s.id = j.source WHERE j.name = ?1")                  \
     X(SEEN_JOB, "UPDATE job SET scan = ?2, gone = 0, source = ?3, line = ?4"             \
                 " WHERE id = ?1")                                                        \
@@ -178,8 +178,8 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
              " silent = 0, says = NULL, type = NULL, last_attempt = 0 WHERE state IN "   \
              "(3, 4) AND gone = 0"                                                       \
              " AND outcome <> ?2 AND (?1 IS NULL OR name = ?1 OR name GLOB ?1)")         \
-    X(CANCELABLE, "SELECT id FROM job WHERE state IN (0, 4) AND"                         \
-                  " (name = ?1 OR name GLOB ?1)")                                        \
+    X(CANCELABLE, "SELECT id FROM job WHERE id > ?2 AND state IN (0, 4) AND"             \
+                  " (name = ?1 OR name GLOB ?1) ORDER BY id LIMIT 1")                    \
     X(CANCEL, "UPDATE job SET state = 3, outcome = ?2, finished = ?3, seq = ?4, "        \
               "rests = rests + 1, says ="                                                \
               " 'canceled on request' WHERE id = ?1")                                    \
@@ -207,7 +207,8 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
       "SELECT " JOB_COLUMNS JOB_FROM " WHERE j.state = 0 AND j.ready_at > 0 AND"       \
       " j.ready_at <= ?1 AND j.gone = 0 AND s.parked IS NULL"                          \
       " ORDER BY j.ready_at")                                                          \
-    X(NEXT_REST, "SELECT MIN(ready_at) FROM job WHERE state = 0 AND ready_at > ?1")    \
+    X(NEXT_REST,                                                                       \
+      "SELECT MIN(ready_at) FROM job WHERE state = 0 AND gone = 0 AND ready_at > ?1")  \
     X(BODY, "SELECT members FROM body WHERE job = ?1")                                 \
     X(LANES, "SELECT DISTINCT lane FROM job WHERE state = 0 AND gone = 0 AND lane IS"  \
              " NOT NULL")                                                              \
@@ -218,8 +219,10 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
            " AND e.attempt IS NULL")                                                   \
     X(RESULTS,                                                                         \
       "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS ", e.message" JOB_FROM ATTEMPT_JOIN   \
-      " WHERE j.seq > ?1 AND (?2 = 0 OR j.source = ?2)"                                \
-      " AND j.state >= 2 ORDER BY j.id")                                               \
+      " WHERE j.seq > ?1 AND j.state >= 2 ORDER BY j.id")                              \
+    X(RESULTS_OF,                                                                      \
+      "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS ", e.message" JOB_FROM ATTEMPT_JOIN   \
+      " WHERE j.source = ?2 AND j.seq > ?1 AND j.state >= 2")                          \
     X(RESULT, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS                               \
               ", e.message" JOB_FROM ATTEMPT_JOIN " WHERE j.id = ?1 AND j.state >= 2") \
     X(FILE, "SELECT source, inode, length FROM result_file WHERE source = ?1")         \
@@ -231,8 +234,9 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(NEXT_IDS, "SELECT (SELECT COALESCE(MAX(id), 0) + 1 FROM sending),"               \
                 " (SELECT COALESCE(MAX(id), 0) + 1 FROM run),"                         \
                 " (SELECT COALESCE(MAX(id), 0) + 1 FROM source)")                      \
-    X(STAGED_COUNT, "SELECT COUNT(*) FROM staged t JOIN job j ON j.id = t.job WHERE"   \
-                    " j.state = 2")                                                    \
+    X(STAGED_COUNT,                                                                    \
+      "SELECT COALESCE(SUM(j.state = 2), 0), COUNT(*) FROM staged t JOIN"              \
+      " job j ON j.id = t.job")                                                        \
     X(REQUESTS, "SELECT id, verb, job FROM request ORDER BY id")                       \
     X(ASK, "INSERT INTO request (verb, job, at) VALUES (?1, ?2, ?3)")                  \
     X(FIND, "SELECT " JOB_COLUMNS JOB_FROM " WHERE j.name = ?1")                       \
@@ -654,7 +658,8 @@ static int stage_job(struct store *st, struct move *v)
 }
 
 struct known {
-    int64_t id, source, scan, seq;
+    int64_t id, source, scan;
+    enum job_outcome outcome;
     enum job_state state;
     bool owner_gone, gone, same;
 };
@@ -675,7 +680,7 @@ static int known_job(struct store *st, const struct move *v, const char *name,
         k->source = sqlite3_column_int64(q, 3);
         k->scan = sqlite3_column_int64(q, 4);
         k->owner_gone = sqlite3_column_int(q, 5);
-        k->seq = sqlite3_column_int64(q, 6);
+        k->outcome = (enum job_outcome)sqlite3_column_int(q, 6);
         k->gone = sqlite3_column_int(q, 7);
     }
     sqlite3_reset(q);
@@ -702,8 +707,10 @@ static int take_in_duplicate(struct store *st, struct move *v)
         int rc = known_job(st, v, name, &known);
         if (rc == 0)
             rc = new_job(st, v, name) == 1 ? 0 : -1;
-        else if (rc > 0 && known.scan == v->in.scan)
-            continue;
+        else if (rc > 0 &&
+                 (known.scan == v->in.scan || known.source != v->source ||
+                  known.state != JOB_FAILED || known.outcome != OUTCOME_INVALID))
+            continue; /* somebody else's row, or this scan's */
         else if (rc > 0) {
             v->job = known.id;
             rc = known.same ? seen_job(st, v) : change_job(st, v);
@@ -948,19 +955,24 @@ static int apply_retry(struct store *st, struct move *v)
     return v->changed < 0 ? -1 : 0;
 }
 
+/* At most `limit` of them; a request that is answered goes with the last. */
 static int apply_cancel(struct store *st, struct move *v)
 {
     sqlite3_stmt *find = st->w[W_CANCELABLE], *q = st->w[W_CANCEL];
+    int64_t last = 0;
     v->changed = 0;
     v->seq = st->next_seq; /* of the first; the others follow */
-    for (;;) {
+    while (v->limit == 0 || v->changed < v->limit) {
         bind_text(find, 1, v->name);
+        sqlite3_bind_int64(find, 2, last);
         int rc = sqlite3_step(find);
-        int64_t id = rc == SQLITE_ROW ? sqlite3_column_int64(find, 0) : 0;
+        last = rc == SQLITE_ROW ? sqlite3_column_int64(find, 0) : 0;
         sqlite3_reset(find);
+        if (rc == SQLITE_DONE)
+            return v->count ? (run_id(st, W_DROP_REQUEST, v->count) < 0 ? -1 : 0) : 0;
         if (rc != SQLITE_ROW)
-            return rc == SQLITE_DONE ? 0 : -1;
-        sqlite3_bind_int64(q, 1, id);
+            return -1;
+        sqlite3_bind_int64(q, 1, last);
         sqlite3_bind_int(q, 2, OUTCOME_CANCELED);
         sqlite3_bind_int64(q, 3, v->now);
         sqlite3_bind_int64(q, 4, st->next_seq++);
@@ -968,6 +980,7 @@ static int apply_cancel(struct store *st, struct move *v)
             return -1;
         v->changed++;
     }
+    return 0;
 }
 
 static int apply_meta(struct store *st, const char *key, const char *value)
@@ -1336,9 +1349,11 @@ static int result_rows(struct store *st, sqlite3_stmt *q, store_result_fn *fn,
 int store_each_result(struct store *st, int64_t seq, int64_t source,
                       store_result_fn *fn, void *arg, struct err *e)
 {
-    sqlite3_bind_int64(st->r[R_RESULTS], 1, seq);
-    sqlite3_bind_int64(st->r[R_RESULTS], 2, source);
-    return result_rows(st, st->r[R_RESULTS], fn, arg, e);
+    sqlite3_stmt *q = st->r[source ? R_RESULTS_OF : R_RESULTS];
+    sqlite3_bind_int64(q, 1, seq);
+    if (source)
+        sqlite3_bind_int64(q, 2, source);
+    return result_rows(st, q, fn, arg, e);
 }
 
 int store_result_of(struct store *st, int64_t job, store_result_fn *fn, void *arg,
@@ -1401,17 +1416,19 @@ int store_totals(struct store *st, struct store_totals *ret, struct err *e)
         if (sqlite3_column_int(q, 2))
             ret->invalid += n;
     }
-    int64_t doubt[3] = {0}, spent[3] = {0}, next[3] = {0};
+    int64_t doubt[3] = {0}, spent[3] = {0}, next[3] = {0}, staged[2] = {0};
     char seq[24];
     if (finish(st, q, rc, e) < 0 || one_row(st, R_DOUBT, doubt, 3, e) < 0 ||
         one_row(st, R_SPENT, spent, 3, e) < 0 ||
         one_row(st, R_NEXT_IDS, next, 3, e) < 0 ||
-        one_row(st, R_STAGED_COUNT, &ret->staged, 1, e) < 0 ||
+        one_row(st, R_STAGED_COUNT, staged, 2, e) < 0 ||
         store_meta(st, "results_seq", seq, sizeof seq, e) < 0)
         return -1;
     ret->next_attempt = next[0];
     ret->next_run = next[1];
     ret->next_source = next[2];
+    ret->staged = staged[0];
+    ret->revisions = staged[1];
     ret->doubt = doubt[0];
     ret->doubt_low = doubt[1];
     ret->doubt_high = doubt[2];

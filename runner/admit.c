@@ -61,7 +61,8 @@ static struct route_job asked(const struct store_job *j)
 struct filling {
     struct runner *r;
     struct lane *lane;
-    size_t got;
+    size_t got, unroutable;
+    bool full; /* it stopped before the store had told all */
 };
 
 static bool in_memory(void *arg, int64_t id)
@@ -99,7 +100,8 @@ static int on_ready(void *arg, const struct store_job *j)
     l->lane = lane_for(r, l, &e);
     if (l->lane == NULL) {
         /* The INI lost the tier since: the job waits until it is back. */
-        log_warn("job=%s waits: %s", j->name, e.text);
+        f->unroutable++;
+        log_debug("job=%s waits: %s", j->name, e.text);
         live_forget(&r->table, l);
         live_free(l);
         return 0;
@@ -111,34 +113,36 @@ static int on_ready(void *arg, const struct store_job *j)
         return 0;
     }
     ready_push(l, false);
-    return r->table.bytes > READY_BYTES_MAX;
+    f->full = r->table.bytes > READY_BYTES_MAX || r->table.count > READY_MAX;
+    return f->full;
 }
 
 static void fill_lane(struct runner *r, struct lane *lane)
 {
     size_t want = (size_t)lane->window.size * 4 + 32;
-    struct filling f = {r, lane, 0};
+    struct filling f = {.r = r, .lane = lane};
     struct err e = {0};
     if (lane->dry || lane->ready > want / 2 || r->table.count > READY_MAX ||
         (lane->ready > 0 && r->table.bytes > READY_BYTES_MAX))
         return;
     if (store_ready(r->o->store, lane->name, want, in_memory, on_ready, &f, &e) < 0)
         log_error("lane=%s %s", lane->name, e.text);
-    if (f.got < want && r->table.bytes <= READY_BYTES_MAX)
+    if (!f.full && (f.got < want || f.got == f.unroutable))
         lane->dry = true;
 }
 
 static void fill_rested(struct runner *r)
 {
-    struct filling f = {r, NULL, 0};
+    struct filling f = {.r = r};
     struct err e = {0};
     int64_t now = runner_wall(r);
-    if (r->next_rest == 0 || r->next_rest > now)
+    if (r->next_rest == 0 || r->next_rest > now || r->table.count > READY_MAX ||
+        (r->table.count > 0 && r->table.bytes > READY_BYTES_MAX))
         return;
     if (store_rested(r->o->store, now, 1000, in_memory, on_ready, &f, &r->next_rest,
                      &e) < 0)
         log_error("%s", e.text);
-    if (f.got == 1000)
+    if (f.got == 1000 || f.full)
         r->next_rest = now; /* more of them are due */
 }
 
@@ -167,8 +171,9 @@ static int on_unrouted(void *arg, const struct store_job *j)
     struct lane *lane;
     x->got++;
     if (route_decide(x->r->conf, x->r->o->catalog, &a, &to, &e) < 0) {
+        /* Off the rows that are asked for again; when the INI has the tier back, all are. */
         log_warn("job=%s waits: %s", j->name, e.text);
-        return 0;
+        snprintf(to.lane, sizeof to.lane, "(no such tier)");
     }
     struct move *v = moves_add(x->m, MOVE_LANE);
     if (v == NULL || (lane = runner_lane(x->r, to.lane)) == NULL) {
@@ -228,7 +233,8 @@ static bool disk_has_room(struct runner *r, int64_t more)
 static int64_t worst_bytes(const struct live *l)
 {
     int64_t tokens = l->job.max_tokens ? l->job.max_tokens : l->routed.max_tokens;
-    return 3 * (tokens * 6 + 16384);
+    int64_t most = l->runner->conf->api.max_answer;
+    return 3 * ((tokens < most / 6 ? tokens * 6 : most) + 16384);
 }
 
 /* An unproven or failing source shows few at a time, so that it cannot burn many. */
@@ -259,10 +265,12 @@ static struct live *choose(struct runner *r, struct lane *lane, bool probe)
     return fallback;
 }
 
-/* One runner of this machine probes an account whose halt is on record. */
+/* One runner of this machine probes an account whose halt is on record; the others, when
+ * they get the right, look first at what it learned. */
 static bool probe_is_ours(struct runner *r)
 {
     struct err e = {0};
+    struct account_halt h;
     if (!r->probing)
         return true;
     if (r->out > 0)
@@ -270,7 +278,23 @@ static bool probe_is_ours(struct runner *r)
     int ours = account_probe_begin(r->o->accounts, r->account, &e);
     if (ours < 0)
         log_warn("%s", e.text);
-    return ours != 0;
+    if (ours <= 0 || r->probe_looked)
+        return ours != 0;
+    r->probe_looked = true;
+    int halted = account_halt(r->o->accounts, r->account, &h, &e);
+    if (halted == 0) {
+        r->probing = false;
+        account_probe_end(r->o->accounts);
+    } else if (halted > 0 && h.at > r->wall0) {
+        runner_begin_stop(r,
+                          strcmp(h.reason, "key refused") == 0   ? STOP_KEY
+                          : strcmp(h.reason, "spend limit") == 0 ? STOP_SPEND_LIMIT
+                                                                 : STOP_NO_CREDIT,
+                          h.says, h.until);
+        account_probe_end(r->o->accounts);
+        return false;
+    }
+    return true;
 }
 
 static bool may_send_at_all(struct runner *r, int64_t now)

@@ -156,12 +156,12 @@ static void on_report(void *owner, const struct answer *a, char **keep)
     verdict_judge(a,
                   &(struct verdict_about){.wall_ms = runner_wall(r),
                                           .model_from_job = l->routed.from_job,
-                                          .model_is_tiers = l->routed.tier != NULL},
+                                          .model_is_tiers = !l->routed.from_job},
                   &l->judged);
     l->note = NOTE_ANSWER;
     l->left = a->left;
     l->status = a->status;
-    l->no_answer = a->left && a->broke != ANSWER_WHOLE && a->broke != BREAK_TOO_LARGE;
+    l->no_answer = a->left && a->broke != ANSWER_WHOLE && a->status < 400;
     l->full = l->judged.verdict == VERDICT_RATE_LIMITED && buckets_full(a);
     if (!l->judged.known)
         log_warn("job=%s an answer of an unknown shape: status=%ld why=%s body=%.600s",
@@ -323,6 +323,7 @@ static void endpoint_told(struct runner *r, const struct live *l, struct moves *
             log_info("endpoint reachable again");
         breaker_good(&r->endpoint);
         r->last_reset = 0;
+        r->resets_len = 0;
         if (verdict_whose(j->verdict) == WHOSE_JOB && j->verdict != VERDICT_TRANSIENT)
             charge_suspects(r, l, m);
     }
@@ -434,6 +435,37 @@ static void lane_told(struct runner *r, struct live *l)
     }
 }
 
+/*
+ * Is there nobody else to try? Then a job that fails while its lane or endpoint is tripped
+ * must answer for it, or it would wait for ever. For resets, those that were reset since
+ * the last answer do not count as somebody else.
+ */
+static bool lonely(struct runner *r, const struct live *l)
+{
+    size_t others = 0, reset = 0;
+    for (const struct lane *lane = r->lanes; lane; lane = lane->next) {
+        if (lane->closed || (!l->judged.bare_reset && lane != l->lane))
+            continue;
+        if (!lane->dry)
+            return false;
+        others += lane->ready + (size_t)lane->in_flight;
+    }
+    if (!l->judged.bare_reset)
+        return others <= 1; /* itself */
+    for (int i = 0; i < r->resets_len; i++)
+        reset += r->resets[i] != l->job.id;
+    return others <= reset + 1;
+}
+
+static void note_reset(struct runner *r, int64_t job)
+{
+    for (int i = 0; i < r->resets_len; i++)
+        if (r->resets[i] == job)
+            return;
+    if (r->resets_len < RESETS_MAX)
+        r->resets[r->resets_len++] = job;
+}
+
 static struct settled decide(struct runner *r, const struct live *l, bool tripped,
                              bool again)
 {
@@ -467,6 +499,7 @@ static struct settled decide(struct runner *r, const struct live *l, bool trippe
                                .no_answer = l->no_answer,
                                .tripped = tripped,
                                .again = again,
+                               .lonely = tripped && lonely(r, l),
                                .alone = l->full && l->lane->in_flight == 1,
                                .random = runner_random(r)});
 }
@@ -480,8 +513,11 @@ static void hear(struct runner *r, struct live *l, struct moves *m)
     l->settled = decide(r, l, tripped, again);
     l->heard = true;
     if (l->note == NOTE_ANSWER) {
-        bool failed_probe = l->probe && l->judged.verdict == VERDICT_TRANSIENT &&
-                            !l->judged.bare_reset;
+        bool failed_probe = l->probe && !l->judged.bare_reset &&
+                            (l->judged.verdict == VERDICT_TRANSIENT ||
+                             l->judged.verdict == VERDICT_OVERLOADED);
+        if (l->judged.bare_reset && l->no_answer)
+            note_reset(r, l->job.id);
         endpoint_told(r, l, m);
         if (l->settled.suspect && !r->endpoint.open)
             suspect_add(r, l, NULL);
@@ -630,6 +666,7 @@ static void back_to_wait(struct runner *r, struct live *l, const struct move *v)
     free(l->message);
     l->message = NULL;
     l->heard = l->settling = l->no_answer = false;
+    r->admitted--; /* a canary sings when it has come to rest */
     bool parked = l->brake && (l->brake->parking || l->brake->parked);
     if (v->ready_at == 0 && !parked && !l->lane->closed) {
         ready_push(l, true);

@@ -32,6 +32,8 @@ enum {
     SYNC_EVERY_MS = 2000,       /* results are made durable */
     SICK_RETRY_MS = 500,        /* between tries to store what could not be stored */
     SUSPECTS_MAX = 256,
+    RESETS_MAX = 64,
+    CANCEL_AT_ONCE = 2000,
     DISK_MARGIN = 4 << 20,
     DISK_LOOK_MS = 500,
 };
@@ -87,10 +89,13 @@ struct runner {
 
     struct sender *sender;
     struct intake *intake; /* NULL: over */
-    bool intake_waits, intake_ended, intake_lost, gate_open, walked, revise;
+    bool intake_waits, intake_ended, intake_lost, gate_open, walked, consented;
     struct lane *lanes;
     struct breaker endpoint;
     char endpoint_says[200];
+    int64_t
+        resets[RESETS_MAX]; /* jobs that ended without any answer since the last one */
+    int resets_len;
     int64_t last_reset; /* the job whose sending ended last without any answer */
     struct brake *brakes;
     struct suspect suspects[SUSPECTS_MAX];
@@ -133,6 +138,9 @@ struct runner {
     int64_t account_hold; /* monotonic: a plan's limit */
     char account_why[LANE_WHY_MAX];
 
+    bool results_failed; /* results could not be written; the store has them */
+    int64_t sick_since;
+    bool probe_looked; /* the right to probe is ours, and the account was looked at */
     bool sick;         /* the store did not take the last commit */
     int64_t answer_at; /* when the last answer came */
     int64_t sick_at;   /* when to try again */

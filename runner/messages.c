@@ -117,7 +117,11 @@ static struct answer of_stream(const struct sender_call *c, const struct answer 
         s.broke = ANSWER_WHOLE;
         return s;
     }
-    if (a->broke == ANSWER_WHOLE && !sse_whole(c->sse)) {
+    if (sse_whole(c->sse)) {
+        s.broke =
+            ANSWER_WHOLE; /* how the line ended after the last word is no matter */
+        s.why = "";
+    } else if (a->broke == ANSWER_WHOLE) {
         s.broke = BREAK_CUT;
         s.why = "the stream ended without message_stop";
     }

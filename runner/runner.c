@@ -169,6 +169,7 @@ static void on_written(uv_work_t *w, int status)
     if (r->write_rc < 0) {
         log_error("results: %s", r->write_err.text);
         runner_begin_stop(r, STOP_RESULTS, r->write_err.text, 0);
+        r->results_failed = true;
         r->final_sync = r->rebuilt = true; /* the next run makes them from the store */
     }
     runner_poke(r);
@@ -176,8 +177,8 @@ static void on_written(uv_work_t *w, int status)
 
 static void write_results(struct runner *r, bool sync)
 {
-    if (r->writing || r->stop == STOP_RESULTS) {
-        if (r->stop == STOP_RESULTS) {
+    if (r->writing || r->results_failed) {
+        if (r->results_failed && !r->writing) {
             free_list(r->finished);
             r->finished = NULL;
             r->finished_last = &r->finished;
@@ -287,6 +288,12 @@ static void reserve_give(struct runner *r)
     r->reserve_gone = true;
 }
 
+static void all_lanes_wet(struct runner *r)
+{
+    for (struct lane *l = r->lanes; l; l = l->next)
+        l->dry = false;
+}
+
 static void uncommitted(struct runner *r)
 {
     for (struct move *v = r->moves.first; v; v = v->next) {
@@ -296,10 +303,23 @@ static void uncommitted(struct runner *r)
             ready_push(l, true);
         } else if (v->kind == MOVE_SETTLE) {
             l->settling = false;
+        } else if (v->kind == MOVE_RESULT_FILE || v->kind == MOVE_RESULTS) {
+            /* What a sync told stays true, and is told with the next list. */
+            struct move *kept = moves_add(&r->write_moves, v->kind);
+            if (kept) {
+                kept->source = v->source;
+                kept->inode = v->inode;
+                kept->length = v->length;
+                kept->seq = v->seq;
+            }
         } else if (v->kind == MOVE_TAKE_IN || v->kind == MOVE_SOURCE_END) {
             r->intake_lost = true;
         }
     }
+    r->account_untold = true;
+    all_lanes_wet(r); /* what was taken out of memory for this list is on disk still */
+    if (!r->sick)
+        r->sick_since = runner_mono(r);
     if (!r->sick)
         log_error("%s; answers are kept in memory and tried again", r->commit_err.text);
     r->sick = true;
@@ -307,9 +327,9 @@ static void uncommitted(struct runner *r)
     if (r->commit_full)
         reserve_give(r);
     int64_t now = runner_mono(r);
-    if (r->answer_at == 0)
-        r->answer_at = now;
-    if (now - r->answer_at < r->conf->store.patience_ms && r->phase == PHASE_RUNNING)
+    int64_t since = r->answer_at > r->sick_since ? r->answer_at : r->sick_since;
+    if (now - since < r->conf->store.patience_ms && r->phase == PHASE_RUNNING &&
+        r->signals < 2)
         return;
     for (struct live *l = r->noted; l; l = l->next)
         r->lost += l->note == NOTE_ANSWER;
@@ -323,10 +343,15 @@ static void uncommitted(struct runner *r)
 static void taken_in(struct runner *r, const struct move *v)
 {
     struct live *l;
-    if (v->in.taken == TAKEN_KNOWN)
+    if (v->in.taken == TAKEN_KNOWN) {
+        struct lane *back = v->in.lane ? runner_lane(r, v->in.lane) : NULL;
+        if (back)
+            back->dry = false; /* it may have been gone, and waits again */
         return;
+    }
     if (v->in.taken == TAKEN_STAGED) {
         r->staged++;
+        r->consented = false;
         return;
     }
     if (v->in.taken == TAKEN_CHANGED && (l = live_find(&r->table, v->job)) != NULL &&
@@ -352,10 +377,18 @@ static void taken_in(struct runner *r, const struct move *v)
         lane->dry = false;
 }
 
-static void all_lanes_wet(struct runner *r)
+static int on_lane_known(void *arg, const char *name)
 {
-    for (struct lane *l = r->lanes; l; l = l->next)
-        l->dry = false;
+    return runner_lane(arg, name) ? 0 : 1;
+}
+
+/* Jobs were queued again on disk, perhaps of lanes that this run has not met. */
+static void again_on_disk(struct runner *r)
+{
+    struct err e = {0};
+    if (store_lanes(r->o->store, on_lane_known, r, &e) < 0)
+        log_error("%s", e.text);
+    all_lanes_wet(r);
 }
 
 static void committed(struct runner *r)
@@ -389,7 +422,7 @@ static void committed(struct runner *r)
         case MOVE_REVISE:
             r->staged = v->changed ? r->staged - v->changed : 0;
             r->tally.queued += v->changed;
-            all_lanes_wet(r);
+            again_on_disk(r);
             break;
         case MOVE_LANE:
             all_lanes_wet(r);
@@ -402,7 +435,7 @@ static void committed(struct runner *r)
                 b->parked = b->parking = false;
                 b->streak = 0;
             }
-            all_lanes_wet(r);
+            again_on_disk(r);
             break;
         case MOVE_CANCEL:
             log_info("%" PRId64 " job%s canceled on request", v->changed,
@@ -533,44 +566,50 @@ static void take_in(struct runner *r, struct moves *m)
 }
 
 /*
- * Nothing leaves before it is known how many done jobs would be sent again. More than a
- * tenth of them wants consent.
+ * Done jobs that changed are sent again only with consent, where they are more than a
+ * tenth. Asked before the first sending, and again whenever more of them turn up.
  */
-static void open_gate(struct runner *r, bool may, struct moves *m)
+static bool consent_given(struct runner *r, struct moves *m)
 {
     struct store_totals t;
     struct err e = {0};
     char says[240];
-    if (r->stop || !may)
-        return;
-    if (!r->gate_open && store_totals(r->o->store, &t, &e) < 0) {
+    if (store_totals(r->o->store, &t, &e) < 0) {
         log_error("%s", e.text);
-        return;
+        return false;
     }
-    if (!r->gate_open && t.staged * 10 > t.jobs[JOB_DONE] && !r->o->accept_changes) {
-        struct move *v = moves_add(m, MOVE_UNSTAGE);
-        (void)v;
+    if (t.staged * 10 > t.jobs[JOB_DONE] && !r->o->accept_changes) {
+        moves_add(m, MOVE_UNSTAGE);
         snprintf(says, sizeof says,
                  "%" PRId64 " of %" PRId64
                  " done jobs changed and would be sent again; if that is meant, say "
                  "--accept-changes",
                  t.staged, t.jobs[JOB_DONE]);
         consent_wanted(r, says);
-        return;
+        return false;
     }
-    if (!r->gate_open && t.staged > 0)
-        tell_line(r->tell, false, "%" PRId64 " done job%s changed: sent again",
-                  t.staged, plural(t.staged));
-    r->gate_open = true;
-    if (r->staged > 0 && r->out == 0)
-        r->revise = true;
+    if (t.staged > 0)
+        tell_line(r->tell, false,
+                  "%" PRId64 " done job%s changed and will be sent again", t.staged,
+                  plural(t.staged));
+    return true;
+}
+
+static void open_gate(struct runner *r, bool may, struct moves *m)
+{
+    if (r->stop || !may || r->gate_open)
+        return;
+    r->gate_open = r->staged == 0 || consent_given(r, m);
+    r->consented = r->staged > 0;
 }
 
 static void revise(struct runner *r, struct moves *m)
 {
-    if (!r->revise && !(r->staged > 0 && r->gate_open && r->out == 0))
+    if (r->staged == 0 || !r->gate_open || r->out > 0 || r->stop)
         return;
-    r->revise = false;
+    if (!r->consented && !consent_given(r, m))
+        return;
+    r->consented = true;
     struct move *v = moves_add(m, MOVE_REVISE);
     if (v)
         v->now = runner_wall(r);
@@ -592,8 +631,6 @@ static void cancel_in_memory(struct runner *r, const char *name)
             if (l->where == LIVE_OUT) {
                 l->canceled = true;
                 ended_cancel(r, l);
-            } else if (l->where == LIVE_NOTED) {
-                l->canceled = !l->heard && l->judged.verdict != VERDICT_ACCEPTED;
             } else if (l->where == LIVE_READY) {
                 ready_remove(l);
                 live_forget(&r->table, l);
@@ -609,9 +646,10 @@ static int on_request(void *arg, const struct store_request *q)
     struct runner *r = a->r;
     bool cancel = strcmp(q->verb, "cancel") == 0;
     struct move *v = moves_add(a->m, cancel ? MOVE_CANCEL : MOVE_RETRY);
-    struct move *done = moves_add(a->m, MOVE_ANSWERED_REQUEST);
+    struct move *done = cancel ? v : moves_add(a->m, MOVE_ANSWERED_REQUEST);
     if (v == NULL || done == NULL)
         return 1;
+    v->limit = CANCEL_AT_ONCE;
     snprintf(r->request_job, sizeof r->request_job, "%s", q->job ? q->job : "");
     v->name = q->job ? r->request_job : NULL;
     v->now = runner_wall(r);
@@ -676,6 +714,9 @@ static void check_time(struct runner *r)
     if (!r->stop && r->endpoint.open &&
         now - r->endpoint.since > r->conf->limits.outage_ms)
         runner_begin_stop(r, STOP_OUTAGE, r->endpoint_says, 0);
+    for (const struct lane *l = r->lanes; l && !r->stop; l = l->next)
+        if (l->breaker.open && now - l->breaker.since > r->conf->limits.outage_ms)
+            runner_begin_stop(r, STOP_OUTAGE, l->why, 0);
     if (!r->disk_short || r->out > 0)
         r->disk_since = now;
     if (!r->stop && now - r->disk_since > r->conf->store.patience_ms)
@@ -742,7 +783,7 @@ static void end_step(struct runner *r, struct moves *m)
         if (results_rebuild(r->results, m, &e) < 0) {
             log_error("results: %s", e.text);
             runner_begin_stop(r, STOP_RESULTS, e.text, 0);
-            r->stop = STOP_RESULTS;
+            r->results_failed = true;
         }
         bill(r); /* before its row is closed: a row that is closed was billed */
         struct move *v = moves_add(m, MOVE_RUN_END);
@@ -942,7 +983,7 @@ static int take_up(struct runner *r, struct err *e)
     r->next_attempt = t.next_attempt;
     r->spent_before = t.spent;
     r->tally.queued = t.jobs[JOB_QUEUED];
-    r->staged = t.staged;
+    r->staged = t.revisions;
     r->next_rest = t.jobs[JOB_QUEUED] ? 1 : 0; /* asks the store at once */
     struct move *begin = moves_add(&m, MOVE_RUN_BEGIN);
     if (begin == NULL)
@@ -974,11 +1015,6 @@ static int take_up(struct runner *r, struct err *e)
                                                  .arg = r},
                            e);
     return r->intake ? 0 : -1;
-}
-
-static int on_lane_known(void *arg, const char *name)
-{
-    return runner_lane(arg, name) ? 0 : 1;
 }
 
 static int know_account(struct runner *r, struct err *e)
@@ -1137,7 +1173,8 @@ static void tell_why(struct runner *r, int64_t left)
         break;
     case STOP_CONSENT:
     case STOP_INPUT:
-        tell_line(r->tell, true, "nothing was sent: %s", r->stop_says);
+        tell_line(r->tell, true, "%s: %s",
+                  r->tally.sent ? "stopped" : "nothing was sent", r->stop_says);
         break;
     }
 }
@@ -1161,9 +1198,10 @@ static bool tell_closed(struct runner *r)
 static int exit_code(const struct runner *r, const struct store_totals *t)
 {
     int64_t left = t->jobs[JOB_QUEUED] + t->jobs[JOB_IN_FLIGHT];
-    if (r->stop == STOP_CONSENT || r->stop == STOP_INPUT)
+    if (r->stop == STOP_CONSENT || (r->stop == STOP_INPUT && r->tally.sent == 0))
         return EXIT_USAGE;
-    if (r->stop == STOP_STORE || r->stop == STOP_RESULTS || r->stop == STOP_DISK)
+    if (r->stop == STOP_STORE || r->results_failed || r->stop == STOP_DISK ||
+        results_skipped(r->results) > 0)
         return EXIT_STORE;
     if (r->stop == STOP_KEY)
         return EXIT_KEY;
@@ -1171,8 +1209,11 @@ static int exit_code(const struct runner *r, const struct store_totals *t)
         return EXIT_AGAIN;
     if (left > 0 && r->stop)
         return EXIT_AGAIN;
-    return t->jobs[JOB_FAILED] + t->jobs[JOB_PARKED] > 0 ? EXIT_SOME_FAILED
-                                                         : EXIT_ALL_DONE;
+    if (r->intake_lost || r->stop == STOP_INPUT)
+        return EXIT_AGAIN;
+    bool failed = t->jobs[JOB_FAILED] + t->jobs[JOB_PARKED] > 0 ||
+                  (r->intake && intake_failed(r->intake));
+    return failed ? EXIT_SOME_FAILED : EXIT_ALL_DONE;
 }
 
 static int last_words(struct runner *r, struct err *e)
@@ -1200,6 +1241,12 @@ static int last_words(struct runner *r, struct err *e)
             "$%s",
             t.doubt, catalog_usd(t.doubt_low, low), catalog_usd(t.doubt_high, high));
     tell_why(r, left);
+    if (r->results_failed && r->stop != STOP_RESULTS)
+        tell_line(
+            r->tell, true,
+            "results could not be written (%s). No answer is lost: the next run writes "
+            "them from the store.",
+            r->write_err.text);
     if (!r->stop && !tell_closed(r) && code == EXIT_AGAIN)
         tell_line(r->tell, true,
                   "%" PRId64 " job%s could not be moved; see `nightmill status %s`",

@@ -57,13 +57,15 @@ struct settled settle_decide(const struct settle_about *a)
         end(&s, JOB_FAILED, OUTCOME_BAD_REQUEST, false);
         break;
     case VERDICT_TRANSIENT:
-        if (a->no_answer && a->judged->bare_reset && !a->again)
+        if (a->no_answer && a->judged->bare_reset && !a->again && !a->lonely)
             s.suspect = !a->tripped;
-        else if (!a->tripped || a->again)
+        else if (!a->tripped || a->again || a->lonely)
             charge(&s, a->judged->bare_reset, a->attempts_max);
         s.rest_ms = rest(a, s.attempts);
         break;
     case VERDICT_OVERLOADED:
+        if (a->tripped && a->lonely)
+            charge(&s, false, a->attempts_max); /* nothing waits for ever */
         s.rest_ms = rest(a, 0);
         break;
     case VERDICT_RATE_LIMITED:

@@ -21,6 +21,7 @@ struct settle_about {
     int attempts, silent, attempts_max; /* before this ending */
     bool no_answer;                     /* bytes left, and nothing whole came back */
     bool tripped; /* the lane or the endpoint is failing for everybody */
+    bool lonely;  /* no other job is left to be tried in its place */
     bool again;   /* the very job that ended like this last, with none between */
     bool alone;   /* the only request of a lane whose buckets the headers show full */
     uint64_t random;

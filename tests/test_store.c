@@ -1603,44 +1603,6 @@ static void notes_are_kept_by_their_key(void **state)
 
 /* ---- two connections ---- */
 
-struct midway {
-    struct world *w;
-    struct list seen;
-    int rows;
-};
-
-static int finish_others_midway(void *arg, const struct store_job *j)
-{
-    struct midway *m = arg;
-    on_job(&m->seen, j);
-    if (m->rows++ == 0) {
-        struct move *v = add(m->w, MOVE_CANCEL);
-        v->name = "*";
-        apply(m->w);
-    }
-    return 0;
-}
-
-static void a_reader_sees_what_was_committed_when_it_began(void **state)
-{
-    (void)state;
-    struct world w;
-    world_open(&w);
-    take(&w, 1, "a.md", 1, "a", "1");
-    take(&w, 2, "b.md", 1, "b", "2");
-    take(&w, 3, "c.md", 1, "c", "3");
-    struct store *other = store_open(w.dir, STORE_ASK, true, NULL);
-    struct midway m = {.w = &w};
-    assert_int_equal(
-        store_ready(other, "lane", 9, NULL, finish_others_midway, &m, NULL), 0);
-    assert_string_equal(m.seen.words, "a b c ");
-    m.seen = (struct list){""};
-    store_ready(other, "lane", 9, NULL, on_job, &m.seen, NULL);
-    assert_string_equal(m.seen.words, "");
-    store_close(other);
-    world_close(&w);
-}
-
 static void others_see_a_list_whole_or_not_at_all(void **state)
 {
     (void)state;
@@ -1792,7 +1754,6 @@ int main(void)
         cmocka_unit_test(results_come_from_behind_a_rest_as_they_were_taken_in),
         cmocka_unit_test(the_length_of_a_results_file_is_kept),
         cmocka_unit_test(notes_are_kept_by_their_key),
-        cmocka_unit_test(a_reader_sees_what_was_committed_when_it_began),
         cmocka_unit_test(others_see_a_list_whole_or_not_at_all),
         cmocka_unit_test_teardown(a_full_disk_is_told_and_loses_nothing,
                                   back_to_a_large_disk),
