@@ -881,7 +881,8 @@ static void wake_young(struct intake *in, int64_t now)
             continue;
         }
         snprintf(full, sizeof full, "%s/%s", in->root, t->path);
-        if ((t->link_out ? lstat : stat)(full, &st) < 0) {
+        int gone = t->link_out ? lstat(full, &st) : stat(full, &st);
+        if (gone < 0) {
             free(t);
             continue;
         }

@@ -14,24 +14,16 @@ struct err;
  * Pure: time and chance come in as arguments or from a seed.
  */
 
-#define FAULT_KINDS(X)                                                       \
-    X(400)                                                                   \
-    X(402)                                                                   \
-    X(401)                                                                   \
-    X(403)                                                                   \
-    X(404)                                                                   \
-    X(408)                                                                   \
-    X(409)                                                                   \
-    X(413)                                                                   \
-    X(422)                                                                   \
-    X(429)                                                                   \
-    X(500)                                                                   \
-    X(502) X(503) X(504) X(529) X(credit) X(spend_own) X(spend_workspace)    \
-        X(spend_tier) X(bare429) X(concurrency429) X(acceleration429)        \
-            X(longcontext429) X(reset) X(reset_mid) X(stall) X(stall_mid)    \
-                X(cut_stream) X(stream_error) X(html) X(html200) X(oversize) \
-                    X(empty200) X(truncated_json) X(refusal) X(empty_turn)   \
-                        X(pause_turn) X(redirect)
+/* The formatter would indent each row a step further, every time. */
+/* clang-format off */
+#define FAULT_KINDS(X)                                                           \
+    X(400) X(402) X(401) X(403) X(404) X(408) X(409) X(413) X(422) X(429)        \
+    X(500) X(502) X(503) X(504) X(529) X(credit) X(spend_own) X(spend_workspace) \
+    X(spend_tier) X(bare429) X(concurrency429) X(acceleration429)                \
+    X(longcontext429) X(reset) X(reset_mid) X(stall) X(stall_mid)                \
+    X(cut_stream) X(stream_error) X(html) X(html200) X(oversize) X(empty200)     \
+    X(truncated_json) X(refusal) X(empty_turn) X(pause_turn) X(redirect)
+/* clang-format on */
 
 enum fault_kind {
     FAULT_NONE,

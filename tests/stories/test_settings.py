@@ -186,7 +186,7 @@ class Places(Story):
         s = self.sim()
         q = self.queue(s)
         q.write("a.md", "What?")
-        text = subprocess.run([*q.command("options")[:1], "options"], env=q.env,
+        text = subprocess.run([*q.command("options")[:q.command("options").index("options")], "options"], env=q.env,
                               capture_output=True, text=True, check=True).stdout
         plain = "".join(row.lstrip(";") + "\n" if " = " in row and not row.startswith("; ")
                         else row + "\n" for row in text.splitlines()
