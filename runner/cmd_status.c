@@ -26,7 +26,7 @@ struct lane_line {
 struct looking {
     struct store *st;
     struct account_store *accounts;
-    const char *account;
+    char account[ACCOUNT_NAME_MAX];
     int64_t now;
     struct lane_line *lanes;
     struct err *e;
@@ -48,15 +48,14 @@ static int on_lane(void *arg, const char *name)
 }
 
 /* The runner keeps the name of the account it saw last with the queue. */
-static void open_accounts(struct looking *k, char *account, size_t size)
+static void open_accounts(struct looking *k)
 {
     char dir[3800];
     struct err e = {0};
-    if (store_meta(k->st, "account", account, size, &e) < 0 || *account == '\0' ||
-        account_dir(dir, sizeof dir, &e) < 0)
+    if (store_meta(k->st, "account", k->account, sizeof k->account, &e) < 0 ||
+        *k->account == '\0' || account_dir(dir, sizeof dir, &e) < 0)
         return;
     k->accounts = account_open(dir, &e);
-    k->account = account;
 }
 
 static bool running(const struct queue *q)
@@ -170,15 +169,14 @@ static int status(const struct cmd_args *a, struct looking *k, const struct queu
     struct store_totals t;
     struct account_halt h;
     struct timespec ts;
-    char account[ACCOUNT_NAME_MAX] = "";
     clock_gettime(CLOCK_REALTIME, &ts);
     k->now = (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
     if ((k->st = store_open(q->state, STORE_ASK, true, k->e)) == NULL)
         return -1;
-    open_accounts(k, account, sizeof account);
+    open_accounts(k);
     if (store_totals(k->st, &t, k->e) < 0 || store_lanes(k->st, on_lane, k, k->e) < 0)
         return -1;
-    bool halted = k->accounts && account_halt(k->accounts, account, &h, k->e) == 1;
+    bool halted = k->accounts && account_halt(k->accounts, k->account, &h, k->e) == 1;
     (a->json ? print_json(k, &t, running(q), halted ? &h : NULL)
              : print_text(k, &t, running(q), halted ? &h : NULL, a->dir));
     return 0;

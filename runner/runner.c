@@ -1224,11 +1224,8 @@ static int last_words(struct runner *r, struct err *e)
         return EXIT_STORE;
     int64_t left = t.jobs[JOB_QUEUED] + t.jobs[JOB_IN_FLIGHT];
     int code = exit_code(r, &t);
-    bool person = code != EXIT_ALL_DONE;
-    if (r->stop == STOP_CONSENT)
-        person = false; /* the sentence says it all */
-    else
-        tell_line(r->tell, person && code != EXIT_AGAIN,
+    if (r->stop != STOP_CONSENT) /* there the sentence says it all */
+        tell_line(r->tell, code != EXIT_ALL_DONE && code != EXIT_AGAIN,
                   "%" PRId64 " done, %" PRId64 " failed, %" PRId64 " parked, %" PRId64
                   " waiting; this run: %" PRId64 " done for $%s in %.1f s",
                   t.jobs[JOB_DONE], t.jobs[JOB_FAILED], t.jobs[JOB_PARKED], left,
