@@ -402,7 +402,7 @@ static void lane_told(struct runner *r, struct live *l)
                                               .probe = l->probe,
                                               .bare_reset = l->judged.bare_reset,
                                               .random = runner_random(r)},
-                           now);
+                           now + 2); /* the loop counts whole milliseconds */
     if (held) {
         struct err e = {0};
         struct account_lane kept = {.hold_span = lane->hold_until - now,
@@ -588,6 +588,7 @@ static void settle_one(struct runner *r, struct live *l, struct moves *m)
 void ended_settle(struct runner *r, struct moves *m)
 {
     struct move *totals = NULL;
+    uv_update_time(&r->loop); /* a hold runs from now, not from when the loop woke */
     for (struct live *l = r->noted; l; l = l->next) {
         if (!l->heard)
             hear(r, l, m);
