@@ -108,9 +108,9 @@ static int signals_open(struct server *sv, struct err *e)
 static int daemon_start(struct server *sv, struct err *e)
 {
     sv->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_TURBO | MHD_ALLOW_SUSPEND_RESUME, (uint16_t)sv->port,
-        NULL, NULL, request_on_access, &sv->requests, MHD_OPTION_LISTEN_SOCKET,
-        sv->listener, MHD_OPTION_CONNECTION_LIMIT, (unsigned)sv->settings->connections,
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, (uint16_t)sv->port, NULL, NULL,
+        request_on_access, &sv->requests, MHD_OPTION_LISTEN_SOCKET, sv->listener,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)sv->settings->connections,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_PER_CONNECTION,
         MHD_OPTION_NOTIFY_COMPLETED, request_on_completed, &sv->requests,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, &sv->requests,

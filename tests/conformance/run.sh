@@ -46,7 +46,7 @@ done
 # A proxy would be asked even for loopback.
 unset HTTP_PROXY HTTPS_PROXY http_proxy https_proxy ANTHROPIC_AUTH_TOKEN || true
 failed=0
-node conformance.mjs "$(head -n 1 url)" || failed=1
+timeout 300 node conformance.mjs "$(head -n 1 url)" || failed=1
 kill "$pid"
 wait "$pid" || failed=1
 pid=
