@@ -135,6 +135,11 @@ void account_close(struct account_store *st)
     free(st);
 }
 
+const char *account_where(const struct account_store *st)
+{
+    return st->dir;
+}
+
 static sqlite3_stmt *with_text(struct account_store *st, int which, const char *a,
                                const char *b)
 {
