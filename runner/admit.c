@@ -305,7 +305,9 @@ static bool may_send_at_all(struct runner *r, int64_t now)
         return false;
     if (r->endpoint.open && (r->out > 0 || now < r->endpoint.probe_at))
         return false;
-    return probe_is_ours(r);
+    if (!probe_is_ours(r))
+        return false;
+    return !r->endpoint.open || shared_endpoint_probe(r);
 }
 
 static int admit_one(struct runner *r, struct lane *lane, struct live *l,
@@ -361,6 +363,8 @@ void admit_some(struct runner *r, struct moves *m)
                 break;
         }
     }
+    if (r->out == 0)
+        shared_endpoint_unused(r); /* nobody to probe with */
 }
 
 /* The admission is off: as if it had never been thought of. */
@@ -442,8 +446,9 @@ bool admit_waiting(struct runner *r, int64_t *ask_at, char *says, size_t size)
         snprintf(says, size, "%s", r->account_why);
     }
     if (waiting && r->endpoint.open) {
-        if (soonest < r->endpoint.probe_at)
-            soonest = r->endpoint.probe_at;
+        /* Past that moment a probe is out, ours or another runner's. */
+        soonest = r->endpoint.probe_at > now ? r->endpoint.probe_at
+                                             : now + ENDPOINT_LOOK_MS;
         snprintf(says, size, "%.120s; one probe at a time", r->endpoint_says);
     }
     if (waiting && r->disk_short) {

@@ -191,3 +191,49 @@ int64_t answer_retry_ms(const struct answer *a, int64_t wall_ms)
     int64_t at = answer_date(value);
     return at > wall_ms ? at - wall_ms : -1;
 }
+
+/* --- limits --- */
+
+/* A number that fills the rest of its line; -1: anything else. */
+static int64_t number(const char *p)
+{
+    int64_t n = 0;
+    while (*p == ' ')
+        p++;
+    if (!isdigit((unsigned char)*p))
+        return -1;
+    for (; isdigit((unsigned char)*p); p++) {
+        if (n > INT64_MAX / 100)
+            return -1;
+        n = n * 10 + (*p - '0');
+    }
+    while (*p == ' ')
+        p++;
+    return *p == '\n' || *p == '\0' ? n : -1;
+}
+
+bool answer_limits(const struct answer *a, struct answer_limits *ret)
+{
+    static const char prefix[] = "anthropic-ratelimit-";
+    static const char *const kinds[LIMIT_COUNT] = {"requests-", "input-tokens-",
+                                                   "output-tokens-"};
+    bool any = false;
+    for (int i = 0; i < LIMIT_COUNT; i++)
+        ret->limit[i] = ret->remaining[i] = -1;
+    for (const char *p = a->headers; p && (p = strstr(p, prefix)); p += !!*p) {
+        bool begins = p == a->headers || p[-1] == '\n';
+        p += sizeof prefix - 1;
+        for (int i = 0; begins && i < LIMIT_COUNT; i++) {
+            const char *rest = p;
+            if (!literal(&rest, kinds[i]))
+                continue;
+            int64_t *to = literal(&rest, "limit:")       ? &ret->limit[i]
+                          : literal(&rest, "remaining:") ? &ret->remaining[i]
+                                                         : NULL;
+            if (to && *to < 0)
+                *to = number(rest);
+            any = any || (to && *to >= 0);
+        }
+    }
+    return any;
+}

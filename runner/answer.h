@@ -49,4 +49,18 @@ int64_t answer_date(const char *text);
  * an HTTP date against `wall_ms`. Any length is legal. -1: it does not say. */
 int64_t answer_retry_ms(const struct answer *a, int64_t wall_ms);
 
+/*
+ * The limits of the account's class of models, as anthropic-ratelimit-* headers tell
+ * them: a minute's worth, and what is left of it (tokens to the nearest 1,000). -1: not
+ * told. In one pass over the headers: it is asked of every answer.
+ */
+enum { LIMIT_REQUESTS, LIMIT_INPUT, LIMIT_OUTPUT, LIMIT_COUNT };
+
+struct answer_limits {
+    int64_t limit[LIMIT_COUNT], remaining[LIMIT_COUNT];
+};
+
+/* True: at least one of them was told. */
+bool answer_limits(const struct answer *a, struct answer_limits *ret);
+
 #endif

@@ -27,32 +27,18 @@ static void note(struct runner *r, struct live *l)
 
 /* --- the sender reports --- */
 
-static int64_t header_number(const struct answer *a, const char *name)
-{
-    char text[32], *end;
-    if (answer_header(a, name, text, sizeof text) == NULL)
-        return -1;
-    long long n = strtoll(text, &end, 10);
-    return end == text || n < 0 ? -1 : n;
-}
-
 /* Do the headers show every bucket full? Then a refusal for rate is the job's own. */
 static bool buckets_full(const struct answer *a)
 {
-    static const char *const names[][2] = {
-        {"anthropic-ratelimit-requests-limit",
-         "anthropic-ratelimit-requests-remaining"},
-        {"anthropic-ratelimit-input-tokens-limit",
-         "anthropic-ratelimit-input-tokens-remaining"},
-        {"anthropic-ratelimit-output-tokens-limit",
-         "anthropic-ratelimit-output-tokens-remaining"}};
+    struct answer_limits x;
+    if (!answer_limits(a, &x))
+        return false;
     bool any = false;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        int64_t l = header_number(a, names[i][0]), left = header_number(a, names[i][1]);
-        if (l < 0 || left < 0)
+    for (int i = 0; i < LIMIT_COUNT; i++) {
+        if (x.limit[i] < 0 || x.remaining[i] < 0)
             continue;
         any = true;
-        if (left < l)
+        if (x.remaining[i] < x.limit[i])
             return false;
     }
     return any;
@@ -75,12 +61,12 @@ static void learn(struct runner *r, struct lane *lane, const struct answer *a)
         snprintf(r->account, sizeof r->account, "%s", name);
         r->account_learned = r->account_untold = true;
     }
-    int64_t rpm = header_number(a, "anthropic-ratelimit-requests-limit");
-    if (rpm < 0 || rpm == lane->rpm)
+    struct answer_limits x;
+    if (!answer_limits(a, &x) || x.limit[LIMIT_REQUESTS] == lane->rpm)
         return;
-    lane->rpm = rpm;
-    lane->itpm = header_number(a, "anthropic-ratelimit-input-tokens-limit");
-    lane->otpm = header_number(a, "anthropic-ratelimit-output-tokens-limit");
+    lane->rpm = x.limit[LIMIT_REQUESTS];
+    lane->itpm = x.limit[LIMIT_INPUT];
+    lane->otpm = x.limit[LIMIT_OUTPUT];
     log_info("lane=%s limits rpm=%" PRId64 " itpm=%" PRId64 " otpm=%" PRId64,
              lane->name, lane->rpm, lane->itpm, lane->otpm);
     struct account_lane kept = {
@@ -187,12 +173,18 @@ static void on_report(void *owner, const struct answer *a, char **keep)
     note(r, l);
 }
 
+static void on_headers(void *owner, const struct answer *a)
+{
+    (void)owner;
+    (void)a;
+}
+
 static void on_ended(void *owner)
 {
     (void)owner; /* a message's call is its one attempt */
 }
 
-const struct sender_told ended_told = {on_report, on_ended};
+const struct sender_told ended_told = {on_report, on_ended, on_headers};
 
 /* --- cancelling --- */
 
@@ -302,7 +294,7 @@ static void endpoint_bad(struct runner *r, const struct live *l)
 {
     snprintf(r->endpoint_says, sizeof r->endpoint_says, "unreachable: %.150s",
              l->judged.sentence);
-    if (!breaker_bad(&r->endpoint, ENDPOINT_TRIP, l->probe, runner_mono(r)))
+    if (!shared_endpoint_bad(r, l->probe))
         return;
     clear_suspects(r); /* it was not them */
     log_warn("endpoint unreachable: %s; one probe at a time, no attempts are used",
@@ -321,7 +313,7 @@ static void endpoint_told(struct runner *r, const struct live *l, struct moves *
     } else if (l->status > 0) {
         if (r->endpoint.open)
             log_info("endpoint reachable again");
-        breaker_good(&r->endpoint);
+        shared_endpoint_good(r, l->probe);
         r->last_reset = 0;
         r->resets_len = 0;
         if (verdict_whose(j->verdict) == WHOSE_JOB && j->verdict != VERDICT_TRANSIENT)

@@ -152,6 +152,19 @@ static bool kept_header(const char *line, size_t len)
     return false;
 }
 
+/* Also called for an interim answer (1xx), which tells nothing. */
+static void tell_headers(struct http_call *c)
+{
+    struct answer a = {.left = true,
+                       .why = "",
+                       .headers = c->headers,
+                       .body = "",
+                       .broke = ANSWER_WHOLE};
+    curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &a.status);
+    if (c->post.on_headers && a.status >= 200)
+        c->post.on_headers(c->post.arg, &a);
+}
+
 static size_t on_header(char *line, size_t size, size_t n, void *arg)
 {
     struct http_call *c = arg;
@@ -163,8 +176,10 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
         c->headers_len = 0; /* an interim answer's headers are not the answer's */
         c->headers[0] = '\0';
     }
-    if (len <= 2 && (*line == '\r' || *line == '\n'))
+    if (len <= 2 && (*line == '\r' || *line == '\n') && !c->headed) {
         c->headed = true;
+        tell_headers(c);
+    }
     if (!kept_header(line, len) || c->headers_len + len + 2 > sizeof c->headers)
         return len;
     char *to = c->headers + c->headers_len;

@@ -32,12 +32,17 @@ struct http *http_new(uv_loop_t *loop, const struct http_opts *o, struct err *e)
 typedef int http_bytes_fn(void *arg, const char *bytes, size_t len);
 typedef void http_answer_fn(void *arg, const struct answer *a);
 
+/* Status and headers are there, the body may be a long way off; at most once a call,
+ * from the loop, and not a place to cancel from. `a` has no body, and is lent. */
+typedef void http_headers_fn(void *arg, const struct answer *a);
+
 struct http_post {
     const char *body; /* borrowed until the call is over */
     size_t body_len;
-    size_t max_answer;       /* a longer answer is BREAK_TOO_LARGE */
-    http_bytes_fn *on_bytes; /* NULL: the body is gathered. Else, an event stream's
+    size_t max_answer;           /* a longer answer is BREAK_TOO_LARGE */
+    http_bytes_fn *on_bytes;     /* NULL: the body is gathered. Else, an event stream's
                                 bytes go there, and any other body is still gathered */
+    http_headers_fn *on_headers; /* NULL: nobody asks */
     http_answer_fn *on_answer;
     void *arg;
 };

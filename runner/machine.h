@@ -11,6 +11,7 @@
 #include "jobs/intake.h"
 #include "jobs/queue.h"
 #include "jobs/results.h"
+#include "jobs/share.h"
 #include "jobs/store.h"
 #include "runner/err.h"
 #include "runner/lane.h"
@@ -23,7 +24,8 @@
 #include <uv.h>
 
 enum {
-    ENDPOINT_TRIP = 3,   /* endings without answer in a row, of different jobs */
+    ENDPOINT_TRIP = 3, /* endings without answer in a row, of different jobs */
+    ENDPOINT_LOOK_MS = 200,
     BRAKE_FREE = 5,      /* like failures in a row before a proven source slows */
     PARK_AT_ONCE = 2000, /* rows a commit */
     REROUTE_AT_ONCE = 500,
@@ -83,15 +85,16 @@ struct runner {
     uv_loop_t loop;
     uv_timer_t wake, beat;
     uv_signal_t sigint, sigterm;
-    uint64_t mono0;
-    int64_t wall0;
+    int64_t mono0, wall0;
     uint64_t random;
 
     struct sender *sender;
     struct intake *intake; /* NULL: over */
     bool intake_waits, intake_ended, intake_lost, gate_open, walked, consented;
     struct lane *lanes;
-    struct breaker endpoint;
+    struct breaker endpoint; /* as it stands for all runners of the machine */
+    struct share *endpoint_share;
+    bool endpoint_probe; /* the right to probe it is ours */
     char endpoint_says[200];
     int64_t
         resets[RESETS_MAX]; /* jobs that ended without any answer since the last one */
@@ -158,6 +161,7 @@ struct runner {
 /* runner.c */
 int64_t runner_mono(const struct runner *r);
 int64_t runner_wall(const struct runner *r);
+int64_t runner_elapsed(const struct runner *r); /* ms since the run began */
 uint64_t runner_random(struct runner *r);
 void runner_poke(struct runner *r);
 struct lane *runner_lane(struct runner *r, const char *name);
@@ -176,6 +180,15 @@ void admit_start(struct runner *r, struct live *l, const struct move *v);
 void admit_undo(struct runner *r, struct live *l);
 bool admit_waiting(struct runner *r, int64_t *ask_at, char *says, size_t size);
 int admit_reroute(struct runner *r, struct moves *m);
+
+/* shared.c */
+int shared_open(struct runner *r, struct err *e);
+void shared_close(struct runner *r);
+void shared_look(struct runner *r); /* now and then: what did the others do? */
+bool shared_endpoint_probe(struct runner *r); /* the right to send the one probe */
+void shared_endpoint_unused(struct runner *r);
+bool shared_endpoint_bad(struct runner *r, bool probe); /* true: this tripped it */
+void shared_endpoint_good(struct runner *r, bool probe);
 
 /* ended.c */
 extern const struct sender_told ended_told;

@@ -101,6 +101,12 @@ static int on_bytes(void *arg, const char *bytes, size_t len)
     return sse_feed(c->sse, bytes, len, NULL);
 }
 
+static void on_headers(void *arg, const struct answer *a)
+{
+    struct sender_call *c = arg;
+    c->messages->told.headers(c->owner, a);
+}
+
 /* What a stream amounts to, in place of the body that did not come. The text, if any,
  * is put into `*made`. */
 static struct answer of_stream(const struct sender_call *c, const struct answer *a,
@@ -174,14 +180,16 @@ static struct sender_call *messages_start(struct sender *sender, void *owner,
         call_free(c);
         return NULL;
     }
-    c->http = http_post(ms->http,
-                        &(struct http_post){.body = c->body.at,
-                                            .body_len = c->body.len,
-                                            .max_answer = (size_t)ms->max_answer,
-                                            .on_bytes = stream ? on_bytes : NULL,
-                                            .on_answer = on_answer,
-                                            .arg = c},
-                        e);
+    c->http = http_post(
+        ms->http,
+        &(struct http_post){.body = c->body.at,
+                            .body_len = c->body.len,
+                            .max_answer = (size_t)ms->max_answer,
+                            .on_bytes = stream ? on_bytes : NULL,
+                            .on_headers = ms->told.headers ? on_headers : NULL,
+                            .on_answer = on_answer,
+                            .arg = c},
+        e);
     if (c->http == NULL) {
         call_free(c);
         return NULL;

@@ -21,15 +21,21 @@ static void tick(struct runner *r);
 
 /* --- time, chance, small things --- */
 
+/* The machine's own clock, the same for all runners until it reboots. */
 int64_t runner_mono(const struct runner *r)
 {
-    return (int64_t)(uv_now(&r->loop) - r->mono0) + 1;
+    return (int64_t)uv_now(&r->loop);
+}
+
+int64_t runner_elapsed(const struct runner *r)
+{
+    return runner_mono(r) - r->mono0;
 }
 
 /* Wall time that no clock change can move while the run lasts. */
 int64_t runner_wall(const struct runner *r)
 {
-    return r->wall0 + runner_mono(r);
+    return r->wall0 + runner_elapsed(r);
 }
 
 /* xorshift: chance enough to spread retries. */
@@ -884,8 +890,9 @@ static void on_beat(uv_timer_t *t)
     r->tally.in_flight = 0;
     for (const struct lane *l = r->lanes; l; l = l->next)
         r->tally.in_flight += l->in_flight;
-    tell_progress(r->tell, &r->tally, runner_mono(r),
+    tell_progress(r->tell, &r->tally, runner_elapsed(r),
                   r->out == 0 && *r->waits ? r->waits : NULL);
+    shared_look(r);
     if (++r->beats % 5 == 0)
         runner_poke(r);
 }
@@ -1037,14 +1044,14 @@ static int know_account(struct runner *r, struct err *e)
 static int start(struct runner *r, struct err *e)
 {
     uv_loop_init(&r->loop);
-    r->mono0 = uv_now(&r->loop);
+    r->mono0 = (int64_t)uv_now(&r->loop);
     uv_timer_init(&r->loop, &r->wake);
     uv_timer_init(&r->loop, &r->beat);
     uv_signal_init(&r->loop, &r->sigint);
     uv_signal_init(&r->loop, &r->sigterm);
     r->wake.data = r->beat.data = r->sigint.data = r->sigterm.data = r;
     r->results = results_open(r->o->queue->results, r->o->store, e);
-    if (r->results == NULL || know_account(r, e) < 0 ||
+    if (r->results == NULL || know_account(r, e) < 0 || shared_open(r, e) < 0 ||
         (r->sender = messages_new(&r->loop, r->conf, r->o->key, &ended_told, e)) ==
             NULL ||
         take_up(r, e) < 0 || store_lanes(r->o->store, on_lane_known, r, e) < 0)
@@ -1075,6 +1082,7 @@ static void let_go(struct runner *r)
     uv_walk(&r->loop, close_handle, NULL);
     uv_run(&r->loop, UV_RUN_DEFAULT);
     uv_loop_close(&r->loop);
+    shared_close(r);
     intake_free(r->intake);
     results_close(r->results);
     for (size_t i = 0; i < LIVE_BUCKETS; i++)
@@ -1230,7 +1238,7 @@ static int last_words(struct runner *r, struct err *e)
                   " waiting; this run: %" PRId64 " done for $%s in %.1f s",
                   t.jobs[JOB_DONE], t.jobs[JOB_FAILED], t.jobs[JOB_PARKED], left,
                   r->tally.done, catalog_usd(r->tally.spent, usd),
-                  (double)runner_mono(r) / 1000);
+                  (double)runner_elapsed(r) / 1000);
     if (t.doubt > 0 && r->stop != STOP_CONSENT)
         tell_line(
             r->tell, false,

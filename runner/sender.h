@@ -13,6 +13,8 @@ struct err;
  * outside and carries attempts: one for a message, many for a batch. Of every call that
  * was started the sender tells, from the loop and never from inside start():
  *
+ *   headers(owner, answer)  status and headers of what is coming, before report(), at
+ *                           most once an attempt; not a place to cancel from
  *   report(owner, answer)   an attempt's answer, any number of times a call
  *   ended(call's owner)     once, last; attempts without a report by then have none
  *
@@ -34,6 +36,7 @@ struct sender_told {
     /* `a` is lent for the call. `*keep`: set it to take the body that `a` points to. */
     void (*report)(void *owner, const struct answer *a, char **keep);
     void (*ended)(void *owner);
+    void (*headers)(void *owner, const struct answer *a); /* NULL: nobody asks */
 };
 
 enum sender_recovery {

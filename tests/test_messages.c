@@ -189,12 +189,22 @@ static void long_answers_are_streamed_unless_the_user_says_otherwise(void **stat
 #define SSE "Content-Type: text/event-stream\r\n"
 
 struct told {
-    int reports, ends;
+    int heads, reports, ends;
+    char limit[16];
     enum answer_break broke;
     long status;
     bool streamed, keep;
     char *kept, body[600];
 };
+
+static void headers(void *owner, const struct answer *a)
+{
+    struct told *t = owner;
+    t->heads++;
+    assert_int_equal(t->reports, 0); /* they come first */
+    t->status = a->status;
+    answer_header(a, "anthropic-ratelimit-requests-limit", t->limit, sizeof t->limit);
+}
 
 static void report(void *owner, const struct answer *a, char **keep)
 {
@@ -240,7 +250,7 @@ static void open_world(struct world *w, const struct fake_reply *reply)
     assert_int_equal(conf_set(&w->conf, "api.idle_timeout", "100ms", NULL), 0);
     assert_int_equal(conf_set(&w->conf, "api.max_answer", "1KiB", NULL), 0);
     w->sender = messages_new(&w->loop, &w->conf, "sk-secret",
-                             &(struct sender_told){report, ended}, &e);
+                             &(struct sender_told){report, ended, headers}, &e);
     if (w->sender == NULL)
         fail_msg("%s", e.text);
 }
@@ -346,6 +356,7 @@ static void an_answer_is_reported_once_and_then_it_has_ended(void **state)
             fail_msg("case %zu: %s", i, t.body);
         assert_int_equal(t.reports, 1);
         assert_int_equal(t.ends, 1);
+        assert_in_range(t.heads, t.broke == ANSWER_WHOLE, 1);
         assert_non_null(strstr(w.api.request, "POST /v1/messages HTTP/1.1\r\n"));
         assert_int_equal(strstr(w.api.request, "\"stream\":true") != NULL,
                          cases[i].stream);
@@ -353,6 +364,29 @@ static void an_answer_is_reported_once_and_then_it_has_ended(void **state)
         close_world(&w);
         assert_int_equal(w.told.reports + w.told.ends, 2);
     }
+}
+
+static void headers_are_told_before_the_answer_has_come(void **state)
+{
+    (void)state;
+    static const struct fake_reply reply = {
+        .status = 200,
+        .headers = SSE "Anthropic-RateLimit-Requests-Limit: 50\r\n",
+        .body = BEGINS ENDS,
+        .piece = 100,
+        .every_ms = 1};
+    struct world w;
+    open_world(&w, &reply);
+    start(&w, true);
+    while (w.told.heads == 0)
+        uv_run(&w.loop, UV_RUN_ONCE);
+    assert_int_equal(w.told.reports, 0);
+    assert_int_equal(w.told.status, 200);
+    assert_string_equal(w.told.limit, "50");
+    while (w.told.ends == 0)
+        uv_run(&w.loop, UV_RUN_ONCE);
+    assert_int_equal(w.told.heads, 1);
+    close_world(&w);
 }
 
 static void the_one_who_is_told_may_keep_the_body(void **state)
@@ -413,6 +447,7 @@ int main(void)
         cmocka_unit_test(long_answers_are_streamed_unless_the_user_says_otherwise),
         cmocka_unit_test(an_answer_is_reported_once_and_then_it_has_ended),
         cmocka_unit_test(the_one_who_is_told_may_keep_the_body),
+        cmocka_unit_test(headers_are_told_before_the_answer_has_come),
         cmocka_unit_test(a_call_that_is_taken_back_is_never_told),
         cmocka_unit_test(what_a_dead_run_left_out_is_in_doubt),
     };

@@ -517,9 +517,49 @@ static void only_a_jobs_own_verdicts_use_an_attempt(void **state)
     assert_int_equal(verdict_whose(VERDICT_UNREACHABLE), WHOSE_ENDPOINT);
 }
 
+static void limits_are_read_from_the_headers(void **state)
+{
+    (void)state;
+#define RL "anthropic-ratelimit-"
+    static const struct {
+        const char *headers;
+        bool any;
+        struct answer_limits want;
+    } cases[] = {
+        {"request-id: r\n" RL "requests-limit: 50\n" RL "requests-remaining: 49\n" RL
+         "requests-reset: 2026-11-22T09:30:21Z\n" RL "input-tokens-limit: 30000\n" RL
+         "input-tokens-remaining: 29000\n" RL "output-tokens-limit: 8000\n" RL
+         "output-tokens-remaining: 0\n" RL "tokens-limit: 38000\n",
+         true,
+         {{50, 30000, 8000}, {49, 29000, 0}}},
+        {"", false, {{-1, -1, -1}, {-1, -1, -1}}},
+        {RL "requests-limit: 7", true, {{7, -1, -1}, {-1, -1, -1}}},
+        {RL "requests-limit: many\n" RL "requests-remaining: -3\n" RL
+            "input-tokens-limit: 1e9\n" RL "output-tokens-limit:\n",
+         false,
+         {{-1, -1, -1}, {-1, -1, -1}}},
+        {RL "requests-limit: 99999999999999999999\n",
+         false,
+         {{-1, -1, -1}, {-1, -1, -1}}},
+        {"x-" RL "requests-limit: 5\n", false, {{-1, -1, -1}, {-1, -1, -1}}},
+        {RL "requests-limit: 5\n" RL "requests-limit: 6\n", /* the first wins */
+         true,
+         {{5, -1, -1}, {-1, -1, -1}}},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct answer_limits got;
+        bool any = answer_limits(&(struct answer){.headers = cases[i].headers}, &got);
+        if (any != cases[i].any || memcmp(&got, &cases[i].want, sizeof got) != 0)
+            fail_msg("case %zu", i);
+    }
+    struct answer_limits none;
+    assert_false(answer_limits(&(struct answer){0}, &none));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(limits_are_read_from_the_headers),
         cmocka_unit_test(each_folder_gets_the_verdict_it_wants),
         cmocka_unit_test(every_verdict_rate_and_break_has_a_folder),
         cmocka_unit_test(a_part_of_an_answer_is_never_accepted),
