@@ -76,6 +76,19 @@ static int model_index(const struct api *api, const struct model *m)
     return -1;
 }
 
+/* The same prompt is always as much too long or too short, so that a client can learn
+ * the mean and never the prompt. */
+static int64_t jittered(const struct api *api, const struct ask *a, int64_t tokens)
+{
+    double jitter = api->settings->input_jitter;
+    if (jitter <= 0)
+        return tokens;
+    uint64_t hash = words_hash(a->messages.at, a->messages.len,
+                               (uint64_t)api->settings->output_seed);
+    double n = (double)tokens * (1 + jitter * (2 * words_unit(hash) - 1));
+    return n < 1 ? 1 : (int64_t)(n + 0.5);
+}
+
 static int64_t input_tokens(const struct api *api, const struct ask *a)
 {
     return (int64_t)((double)a->bytes / api->settings->bytes_per_token) + 1;
@@ -104,21 +117,30 @@ static bool sizes_fit(const struct ask *a, const struct model *m, int64_t input,
     return false;
 }
 
+static void rate_headers(struct api *api, struct exchange *x, int64_t now_ns)
+{
+    struct org_view v = org_look(api->org, x->model->family, now_ns);
+    front_rate_headers(&api->front, &v, &x->reply);
+}
+
 static void refuse_rate(struct api *api, struct exchange *x, enum org_word word,
                         int64_t wait_ns, int64_t now_ns, const char *id)
 {
-    struct rates rates = settings_rates(api->settings, x->model->family);
     struct org_view v = org_look(api->org, x->model->family, now_ns);
     const struct {
         int64_t limit;
         const char *what;
-    } rows[] = {[ORG_REQUESTS] = {rates.rpm, "requests"},
-                [ORG_INPUT] = {rates.itpm, "input tokens"},
-                [ORG_OUTPUT] = {rates.otpm, "output tokens"}};
+    } rows[] = {[ORG_REQUESTS] = {v.requests.limit, "requests"},
+                [ORG_INPUT] = {v.input.limit, "input tokens"},
+                [ORG_OUTPUT] = {v.output.limit, "output tokens"}};
 
     front_rate_headers(&api->front, &v, &x->reply);
-    front_refuse_rate(&api->front, rows[word].limit, rows[word].what, x->model->id,
-                      wait_ns, id, &x->reply);
+    if (word == ORG_ACCELERATION)
+        front_refuse_rise(&api->front, v.ceiling, v.next_ceiling, x->model->id, wait_ns,
+                          id, &x->reply);
+    else
+        front_refuse_rate(&api->front, rows[word].limit, rows[word].what, x->model->id,
+                          wait_ns, id, &x->reply);
 }
 
 static bool admitted(struct api *api, struct exchange *x, int64_t now_ns,
@@ -142,6 +164,7 @@ static bool admitted(struct api *api, struct exchange *x, int64_t now_ns,
         front_refuse_spend(&api->front, id, &x->reply);
         return false;
     case ORG_CONCURRENT:
+        rate_headers(api, x, now_ns);
         front_refuse(&api->front, FAULT_concurrency429, NULL, id, &x->reply);
         return false;
     default:
@@ -169,7 +192,7 @@ static bool cache_used(struct api *api, struct exchange *x, const struct ask *a,
     }
     x->began_ns = now_ns;
     input -= plan->read + plan->write_5m + plan->write_1h;
-    x->row.usage = (struct usage){.input = input > 0 ? input : 0,
+    x->row.usage = (struct usage){.input = input > 0 ? jittered(api, a, input) : 0,
                                   .cache_read = plan->read,
                                   .cache_write_5m = plan->write_5m,
                                   .cache_write_1h = plan->write_1h};
@@ -233,6 +256,16 @@ static void answer(struct api *api, struct exchange *x, const struct ask *a,
         spoil_answer(f, id, r);
 }
 
+/* Refused for rate by a fault: told like one by a limit, where the API does so. */
+static void fault_refused(struct api *api, struct exchange *x, const struct fault *f,
+                          int64_t now_ns)
+{
+    org_fault_refused(api->org, x->model->family, now_ns);
+    if (f->kind == FAULT_429 || f->kind == FAULT_acceleration429 ||
+        f->kind == FAULT_concurrency429)
+        rate_headers(api, x, now_ns);
+}
+
 static void row_begin(struct api *api, struct exchange *x)
 {
     x->row.n = stats_whole(api->stats);
@@ -265,8 +298,13 @@ void api_message(struct api *api, const struct api_request *rq, struct exchange 
         x->row.fault = fault_kind_name(f->kind);
         x->refused_for_credit = f->kind == FAULT_credit;
     }
-    if (!known || (f && spoil_instead(&api->front, f, id, r)))
+    if (!known)
         goto out;
+    if (f && spoil_instead(&api->front, f, id, r)) {
+        if (x->model && r->status == 429 && f->kind != FAULT_spend_tier)
+            fault_refused(api, x, f, rq->now_ns);
+        goto out;
+    }
     if (!sound) {
         problem_say(400, "invalid_request_error", why, id, r);
         goto out;
@@ -294,8 +332,7 @@ void api_first_byte(struct api *api, struct exchange *x, int64_t now_ns)
     if (!x->admitted)
         return;
     cache_keep(api->cache, &x->cached, x->began_ns);
-    struct org_view v = org_look(api->org, x->model->family, now_ns);
-    front_rate_headers(&api->front, &v, &x->reply);
+    rate_headers(api, x, now_ns);
 }
 
 void api_produced(struct api *api, struct exchange *x, int64_t tokens, int64_t now_ns)
@@ -360,7 +397,8 @@ void api_count_tokens(struct api *api, const struct api_request *rq, struct repl
     } else {
         r->status = 200;
         r->content_type = "application/json";
-        text_fmt(&r->body, "{\"input_tokens\":%" PRId64 "}", input_tokens(api, &a));
+        text_fmt(&r->body, "{\"input_tokens\":%" PRId64 "}",
+                 jittered(api, &a, input_tokens(api, &a)));
     }
 }
 

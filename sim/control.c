@@ -112,7 +112,9 @@ static void serve_stats(struct control *c, const json_t *o)
     else
         text_fmt(t, ",\"credit\":\"%s\"",
                  catalog_usd(org_credit(api_org(c->api)), usd));
-    text_str(t, ",\"faults\":[");
+    text_str(t, ",\"limits\":{");
+    org_write_meters(api_org(c->api), c->rq->now_ns, t);
+    text_str(t, "},\"faults\":[");
     for (size_t i = 0; i < s->faults.count; i++) {
         const struct fault *f = s->faults.rows[i];
         text_str(t, i ? ",{\"name\":" : "{\"name\":");
@@ -131,10 +133,19 @@ static void serve_log(struct control *c, const json_t *o)
     stats_write_log(api_stats(c->api), &c->reply->body);
 }
 
-static void serve_reset(struct control *c, const json_t *o)
+static void serve_pace(struct control *c, const json_t *o)
 {
     (void)o;
+    c->reply->status = 200;
+    c->reply->content_type = "application/x-ndjson";
+    org_write_pace(api_org(c->api), c->rq->now_ns, &c->reply->body);
+}
+
+static void serve_reset(struct control *c, const json_t *o)
+{
+    bool full = json_is_true(json_object_get(o, "full"));
     stats_reset(api_stats(c->api));
+    org_reset(api_org(c->api), full, c->rq->now_ns);
     say_ok(c);
 }
 
@@ -238,7 +249,7 @@ static const struct {
     {"GET", "/sim/stats", serve_stats},  {"GET", "/sim/log", serve_log},
     {"POST", "/sim/reset", serve_reset}, {"POST", "/sim/credit", serve_credit},
     {"POST", "/sim/fault", serve_fault}, {"POST", "/sim/limits", serve_limits},
-    {"POST", "/sim/set", serve_set},
+    {"POST", "/sim/set", serve_set},     {"GET", "/sim/pace", serve_pace},
 };
 
 void control_serve(struct api *api, struct settings *s,

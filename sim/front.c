@@ -57,17 +57,22 @@ static const char *moment(struct front *f, int64_t in_ns)
     return f->reset_text[i];
 }
 
+static int64_t rounded(int64_t n, int64_t to)
+{
+    return to > 1 ? (n + to / 2) / to * to : n;
+}
+
 void front_rate_headers(struct front *f, const struct org_view *v, struct reply *r)
 {
     const struct {
         const struct org_limit *limit;
         const char *limit_name, *remaining_name, *reset_name;
-        bool thousands;
+        bool tokens;
     } rows[] = {
-#define ROW(field, name, thousands)                                                  \
+#define ROW(field, name, tokens)                                                     \
     {&v->field, "anthropic-ratelimit-" name "-limit",                                \
      "anthropic-ratelimit-" name "-remaining", "anthropic-ratelimit-" name "-reset", \
-     thousands}
+     tokens}
         ROW(requests, "requests", false),
         ROW(input, "input-tokens", true),
         ROW(output, "output-tokens", true),
@@ -78,8 +83,8 @@ void front_rate_headers(struct front *f, const struct org_view *v, struct reply 
         const struct org_limit *l = rows[i].limit;
         if (l->limit <= 0)
             continue;
-        int64_t left = rows[i].thousands ? (l->remaining + 500) / 1000 * 1000
-                                         : l->remaining;
+        int64_t left = rounded(l->remaining,
+                               rows[i].tokens ? f->settings->rounding : 0);
         reply_header(r, rows[i].limit_name, "%" PRId64, l->limit);
         reply_header(r, rows[i].remaining_name, "%" PRId64, left);
         reply_header(r, rows[i].reset_name, "%s", moment(f, l->full_in_ns));
@@ -143,6 +148,11 @@ void front_refuse_spend(struct front *f, const char *id, struct reply *r)
     front_refuse(f, kinds[f->settings->spend_kind], NULL, id, r);
 }
 
+static void retry_after(struct reply *r, int64_t wait_ns)
+{
+    reply_header(r, "retry-after", "%" PRId64, (wait_ns + NS_PER_S - 1) / NS_PER_S);
+}
+
 void front_refuse_rate(struct front *f, int64_t limit, const char *what,
                        const char *model, int64_t wait_ns, const char *id,
                        struct reply *r)
@@ -160,7 +170,26 @@ void front_refuse_rate(struct front *f, int64_t limit, const char *what,
         with_commas(limit, number, sizeof number), what, text_of(f->settings->org_id),
         model);
     problem_write(problem_of(FAULT_429), sentence, id, r);
-    reply_header(r, "retry-after", "%" PRId64, (wait_ns + NS_PER_S - 1) / NS_PER_S);
+    retry_after(r, wait_ns);
+}
+
+void front_refuse_rise(struct front *f, int64_t ceiling, int64_t next,
+                       const char *model, int64_t wait_ns, const char *id,
+                       struct reply *r)
+{
+    char sentence[SENTENCE_MAX], now_text[32], next_text[32];
+    snprintf(sentence, sizeof sentence,
+             "This request would exceed your organization's maximum usage increase "
+             "rate for input tokens per minute (org: %s, model: %s). Your current "
+             "limit is %s input tokens per minute, and will increase to %s at the next "
+             "minute boundary. Please scale up your input tokens usage more gradually "
+             "to stay within the acceleration limit. For details, refer to: "
+             "https://docs.claude.com/en/api/rate-limits.",
+             text_of(f->settings->org_id), model,
+             with_commas(ceiling, now_text, sizeof now_text),
+             with_commas(next, next_text, sizeof next_text));
+    problem_write(problem_of(FAULT_acceleration429), sentence, id, r);
+    retry_after(r, wait_ns);
 }
 
 /* ---- who asks ---- */

@@ -46,5 +46,10 @@ void front_refuse_spend(struct front *f, const char *id, struct reply *r);
 void front_refuse_rate(struct front *f, int64_t limit, const char *what,
                        const char *model, int64_t wait_ns, const char *id,
                        struct reply *r);
+/* Its input rises too steeply: `ceiling` tokens in this minute, `next` in the one that
+ * begins in `wait_ns`. */
+void front_refuse_rise(struct front *f, int64_t ceiling, int64_t next,
+                       const char *model, int64_t wait_ns, const char *id,
+                       struct reply *r);
 
 #endif

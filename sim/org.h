@@ -2,6 +2,8 @@
 #define ORG_H
 
 #include "conf/catalog.h"
+#include "sim/bucket.h"
+#include "sim/meter.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,23 +13,13 @@
  * One organisation as the API keeps it: for every family of models three buckets that
  * refill continuously, prepaid credit, a spend limit. Pure: moments are arguments, in
  * nanoseconds of any clock that only runs forward.
+ *
+ * Its day begins with the first request that is not refused for money. From there count
+ * the co-tenant's waves, the change of limits that the settings plan, the minutes of
+ * acceleration and the seconds of the meters.
  */
 struct settings;
 struct org;
-
-/* A bucket of tokens. `level` may sink below zero: output is known only afterwards. */
-struct bucket {
-    double per_minute; /* 0: no limit */
-    double room, level;
-    int64_t at_ns;
-};
-
-/* A new rate; what is missing from the bucket stays missing. */
-void bucket_rate(struct bucket *b, double per_minute, double room, int64_t now_ns);
-double bucket_level(struct bucket *b, int64_t now_ns);
-void bucket_take(struct bucket *b, double n, int64_t now_ns);
-/* Until `n` are there; until it is full where `n` will never fit. */
-int64_t bucket_wait_ns(struct bucket *b, double n, int64_t now_ns);
 
 enum org_word {
     ORG_ADMITTED,
@@ -37,6 +29,7 @@ enum org_word {
     ORG_REQUESTS,
     ORG_INPUT,
     ORG_OUTPUT,
+    ORG_ACCELERATION,
 };
 
 struct org_limit {
@@ -47,6 +40,8 @@ struct org_limit {
 /* What the headers of an answer say. */
 struct org_view {
     struct org_limit requests, input, output, tokens;
+    /* Input tokens of this minute and of the next that are not too steep a rise; 0: any. */
+    int64_t ceiling, next_ceiling;
 };
 
 /* Settings are borrowed, read at each call, and must outlive the organisation. */
@@ -65,6 +60,8 @@ void org_credit_changed(struct org *o);
 enum org_word org_start(struct org *o, const char *family, int64_t input,
                         int64_t now_ns, int64_t *wait_ns);
 void org_ended(struct org *o);
+/* A request of that family was refused with 429 and no limit is to blame. */
+void org_fault_refused(struct org *o, const char *family, int64_t now_ns);
 
 /* Money alone, without start: what count_tokens meets. Its rate is one of its own. */
 enum org_word org_money(const struct org *o);
@@ -74,6 +71,14 @@ void org_produced(struct org *o, const char *family, int64_t output, int64_t now
 void org_charge(struct org *o, picodollars amount);
 
 struct org_view org_look(struct org *o, const char *family, int64_t now_ns);
+
+/* The meters begin again, and with them the day. Full: the buckets too. */
+void org_reset(struct org *o, bool full, int64_t now_ns);
+/* NULL where nothing of that family has come. Lent until the next call. */
+const struct meter *org_meter(struct org *o, const char *family, int64_t now_ns);
+/* The meters of all families: members of a JSON object; JSON lines. */
+void org_write_meters(struct org *o, int64_t now_ns, struct text *t);
+void org_write_pace(struct org *o, int64_t now_ns, struct text *t);
 
 int64_t org_in_flight(const struct org *o);
 picodollars org_spent(const struct org *o);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { INT, REAL, SPAN, TEXT, DOLLARS, SPEND_KIND };
+enum kind { INT, REAL, SPAN, TEXT, DOLLARS, SPEND_KIND, ENFORCEMENT };
 
 struct option {
     const char *name;
@@ -19,6 +19,14 @@ struct option {
     size_t at;
     size_t endless_at; /* DOLLARS: where an empty value is noted */
     double min, max;
+};
+
+enum { WORDS_MAX = 4 };
+
+static const char *const words_of[][WORDS_MAX] = {
+    [SPEND_KIND] =
+        {[SPEND_OWN] = "own", [SPEND_WORKSPACE] = "workspace", [SPEND_TIER] = "tier"},
+    [ENFORCEMENT] = {[RPM_BY_MINUTE] = "minute", [RPM_BY_SECOND] = "second"},
 };
 
 #define AT(field) offsetof(struct settings, field)
@@ -45,8 +53,24 @@ static const struct option options[] = {
      0, MANY},
     {"limits.burst", SPAN, "60s", "how much rate a bucket holds", AT(burst_ns), 0, 0,
      0},
+    {"limits.rpm_enforced", ENFORCEMENT, "minute",
+     "second: not more requests at once than one second's", AT(rpm_enforced), 0, 0, 0},
+    {"limits.rounding", INT, "1000", "`remaining` of tokens to the nearest; 0: exact",
+     AT(rounding), 0, 0, MANY},
+    {"limits.change_at", SPAN, "0", "after so long the limits change; 0: never",
+     AT(change_ns), 0, 0, 0},
+    {"limits.change_factor", REAL, "1", "to so many times what they are",
+     AT(change_factor), 0, 0.001, 1000},
+    {"limits.change_back_at", SPAN, "0", "after so long they change back; 0: never",
+     AT(change_back_ns), 0, 0, 0},
+    {"limits.acceleration", REAL, "0",
+     "input may grow so many times a minute; 0: at will", AT(acceleration), 0, 0, 1000},
     {"limits.concurrent", INT, "0", "messages requests at a time", AT(concurrent), 0, 0,
      MANY},
+    {"tenant.share", REAL, "0", "of every limit, that somebody else uses",
+     AT(tenant_share), 0, 0, 1},
+    {"tenant.period", SPAN, "60s", "in waves: twice that for half of it; 0: evenly",
+     AT(tenant_period_ns), 0, 0, 0},
     {"credit.balance", DOLLARS, "", "dollars of prepaid credit; empty: endless",
      AT(credit), AT(credit_endless), 0, 0},
     {"spend.limit", DOLLARS, "", "dollars until the spend limit; empty: none",
@@ -69,6 +93,8 @@ static const struct option options[] = {
      AT(output_bytes), 0, 0, 1 << 28},
     {"input.bytes_per_token", REAL, "4", "how input tokens are estimated",
      AT(bytes_per_token), 0, 0.1, 1000},
+    {"input.jitter", REAL, "0", "by how much of itself that may be wrong",
+     AT(input_jitter), 0, 0, 1},
     {"stream.chunk", INT, "16", "tokens of one content_block_delta", AT(chunk_tokens),
      0, 1, 100000},
     {"log.max", INT, "200000", "requests that /sim/log remembers", AT(log_max), 0, 0,
@@ -76,9 +102,6 @@ static const struct option options[] = {
     {"stats.jobs_max", INT, "2000000", "jobs told apart in /sim/stats?jobs=1",
      AT(jobs_max), 0, 0, 1e8},
 };
-
-static const char *const spend_kinds[] = {
-    [SPEND_OWN] = "own", [SPEND_WORKSPACE] = "workspace", [SPEND_TIER] = "tier"};
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
@@ -92,6 +115,26 @@ static int dollars_set(struct settings *s, const struct option *o, const char *v
     *endless = *value == '\0';
     *(picodollars *)((char *)s + o->at) = amount;
     return 0;
+}
+
+static int word_set(int64_t *field, const struct option *o, const char *value,
+                    struct err *e)
+{
+    const char *const *words = words_of[o->kind];
+    char all[64] = "";
+    for (int i = 0; words[i]; i++) {
+        if (strcmp(words[i], value) == 0) {
+            *field = i;
+            return 0;
+        }
+        size_t len = strlen(all);
+        snprintf(all + len, sizeof all - len, "%s%s",
+                 i == 0         ? ""
+                 : words[i + 1] ? ", "
+                                : " or ",
+                 words[i]);
+    }
+    return err_set(e, ERR_CONF, "%s = %s: want %s", o->name, value, all);
 }
 
 static int option_set(struct settings *s, const struct option *o, const char *value,
@@ -120,13 +163,8 @@ static int option_set(struct settings *s, const struct option *o, const char *va
     case DOLLARS:
         return dollars_set(s, o, value, e);
     case SPEND_KIND:
-        for (size_t i = 0; i < COUNT(spend_kinds); i++)
-            if (strcmp(spend_kinds[i], value) == 0) {
-                s->spend_kind = (int64_t)i;
-                return 0;
-            }
-        return err_set(e, ERR_CONF, "%s = %s: want own, workspace or tier", o->name,
-                       value);
+    case ENFORCEMENT:
+        return word_set(field, o, value, e);
     }
     assert(0);
     return -1;

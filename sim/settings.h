@@ -19,6 +19,7 @@ struct err;
 enum { FAMILY_LIMITS_MAX = 32, FAMILY_NAME_MAX = 48 };
 
 enum spend_kind { SPEND_OWN, SPEND_WORKSPACE, SPEND_TIER };
+enum rpm_enforced { RPM_BY_MINUTE, RPM_BY_SECOND };
 
 /* Per minute; 0: none. In a row of a family -1: as everywhere. */
 struct rates {
@@ -38,6 +39,13 @@ struct settings {
     struct family_limits families[FAMILY_LIMITS_MAX];
     size_t family_count;
     int64_t count_rpm, concurrent, burst_ns;
+    int64_t rpm_enforced;              /* enum rpm_enforced */
+    int64_t change_ns, change_back_ns; /* 0: never */
+    double change_factor;
+    int64_t rounding;
+    double acceleration;
+    double tenant_share;
+    int64_t tenant_period_ns;
     bool credit_endless;
     picodollars credit;
     bool spend_endless;
@@ -47,7 +55,7 @@ struct settings {
     int64_t ttft_ns, per_token_ns;
     double output_median, output_sigma;
     int64_t output_seed, output_bytes;
-    double bytes_per_token;
+    double bytes_per_token, input_jitter;
     int64_t chunk_tokens;
     int64_t log_max, jobs_max;
     struct faults faults;
