@@ -21,7 +21,7 @@ install_missing = missing=""; for p in $(1); do \
 build_in = set -o pipefail; echo "building in $(1)"; \
   $(MAKE) --no-print-directory -s -C $(1) -j $(JOBS) | { grep -v 'Built target' || true; }
 
-.PHONY: demo test build plain packages test-packages lint format bench kill-campaign \
+.PHONY: demo test build plain packages test-packages lint format bench bench-pace kill-campaign \
   crash-campaign test-power valgrind fuzz tidy coverage top install clean
 
 demo: build
@@ -54,6 +54,11 @@ bench: build
 	  -DCMAKE_RULE_MESSAGES=OFF >/dev/null
 	@$(call build_in,build/bench)
 	@python3 tests/bench/bench.py build/bench
+
+# How close to the limits, and how often into them; a quarter of an hour. CASES=, OTHERS=1
+bench-pace: build
+	@python3 tests/bench/bench_pace.py build/release $(if $(CASES),--cases $(CASES)) \
+	  $(if $(OTHERS),--others)
 
 plain: test-packages
 	@cmake --preset plain >/dev/null

@@ -27,7 +27,7 @@ int account_dir(char *buf, size_t size, struct err *e);
 
 /* Opens, and makes if need be (0700), DIR/account.db. */
 struct account_store *account_open(const char *dir, struct err *e);
-void account_close(struct account_store *st); /* NULL is fine */
+void account_close(struct account_store *st);              /* NULL is fine */
 const char *account_where(const struct account_store *st); /* its directory */
 
 /* The account's name for this fingerprint, copied into `buf`: what was learned, or the

@@ -70,7 +70,7 @@ static void path_of(const char *dir, const char *name, char *path)
     snprintf(path, PATH_MAX, "%s/%s.share", dir, hex);
 }
 
-static void *bytes_of(const struct share *s)
+void *share_bytes(const struct share *s)
 {
     return (char *)s->head + HEAD_BYTES;
 }
@@ -189,7 +189,7 @@ void *share_lock(struct share *s)
 {
     if (s->fd >= 0)
         lock_byte(s->fd, 0, F_WRLCK, true);
-    return bytes_of(s);
+    return share_bytes(s);
 }
 
 void share_unlock(struct share *s)
@@ -202,7 +202,7 @@ void share_bury(struct share *s, share_dead_fn *fn)
 {
     for (int i = 0; s->fd >= 0 && i < SHARE_SLOTS; i++)
         if (i != s->slot && s->head->used[i] && !is_locked(s->fd, 1 + i)) {
-            fn(bytes_of(s), i);
+            fn(share_bytes(s), i);
             s->head->used[i] = 0;
         }
 }

@@ -35,6 +35,9 @@ int share_slot(const struct share *s);
 void *share_lock(struct share *s);
 void share_unlock(struct share *s);
 
+/* The same bytes, without a lock taken: for who holds it already. */
+void *share_bytes(const struct share *s);
+
 /* Tell of each slot whose runner has died since it was told last. Holding the lock. */
 typedef void share_dead_fn(void *bytes, int slot);
 void share_bury(struct share *s, share_dead_fn *fn);

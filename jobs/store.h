@@ -131,6 +131,10 @@ enum store_use {
 struct store *store_open(const char *dir, enum store_use use, bool sync, struct err *e);
 void store_close(struct store *st); /* NULL is fine */
 
+/* The store of DIR as it stands, copied whole into TO (which has none yet), to try out
+ * there what a run would do. Beside a runner that is at work. */
+int store_copy(const char *dir, const char *to, struct err *e);
+
 /* One transaction: all of it, or nothing and -1. Any thread, one at a time. With
  * `*full` the disk had no room. */
 int store_apply(struct store *st, struct moves *m, bool *full, struct err *e);

@@ -442,6 +442,25 @@ void store_close(struct store *st)
     free(st);
 }
 
+int store_copy(const char *dir, const char *to, struct err *e)
+{
+    char from[4096], path[4096];
+    sqlite3 *db = NULL;
+    sqlite3_stmt *q = NULL;
+    snprintf(from, sizeof from, "%s/queue.db", dir);
+    snprintf(path, sizeof path, "%s/queue.db", to);
+    int rc = connect_to(from, SQLITE_OPEN_READWRITE, "PRAGMA synchronous = OFF", &db,
+                        e);
+    if (rc == 0 &&
+        (sqlite3_prepare_v2(db, "VACUUM INTO ?1", -1, &q, NULL) != SQLITE_OK ||
+         sqlite3_bind_text(q, 1, path, -1, SQLITE_STATIC) != SQLITE_OK ||
+         sqlite3_step(q) != SQLITE_DONE))
+        rc = refused(db, from, e);
+    sqlite3_finalize(q);
+    sqlite3_close(db);
+    return rc;
+}
+
 void store_checkpoint(struct store *st)
 {
     sqlite3_wal_checkpoint_v2(st->writer, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);

@@ -250,16 +250,18 @@ static bool brake_allows(const struct runner *r, const struct brake *b)
     return b->in_flight < (left > 1 ? left : 1);
 }
 
-/* Consecutive probes are different jobs, where there is another. */
+/* Consecutive probes are different jobs, where there is another; and what is larger than
+ * a bucket, for which all others would have to pause, comes behind them. */
 static struct live *choose(struct runner *r, struct lane *lane, bool probe)
 {
     struct live *fallback = NULL;
     for (struct live *l = lane->first; l; l = l->next) {
         if (!brake_allows(r, l->brake))
             continue;
-        if (!probe || (l->job.id != lane->last_probe && l->job.id != r->last_reset))
+        if (!l->large &&
+            (!probe || (l->job.id != lane->last_probe && l->job.id != r->last_reset)))
             return l;
-        if (fallback == NULL)
+        if (fallback == NULL || (fallback->large && !l->large))
             fallback = l;
     }
     return fallback;
@@ -310,6 +312,43 @@ static bool may_send_at_all(struct runner *r, int64_t now)
     return !r->endpoint.open || shared_endpoint_probe(r);
 }
 
+/* Jobs that are likely to read and write alike: one rung, and one source or directory. */
+static uint64_t kind_of(const struct live *l)
+{
+    const char *path = l->job.bulk ? l->job.path : l->job.name;
+    const char *slash = strrchr(path, '/');
+    size_t len = l->job.bulk ? strlen(path) : slash ? (size_t)(slash - path) : 0;
+    uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a */
+    for (const char *p = l->routed.model; *p; p++)
+        hash = (hash ^ (unsigned char)*p) * UINT64_C(1099511628211);
+    for (const char *p = l->routed.effort; *p; p++)
+        hash = (hash ^ (unsigned char)*p) * UINT64_C(1099511628211);
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ (unsigned char)path[i]) * UINT64_C(1099511628211);
+    return hash;
+}
+
+/* What the account's buckets say; another runner may have been told to hold, too. */
+static bool buckets_allow(struct runner *r, struct lane *lane, struct live *l,
+                          int64_t now)
+{
+    struct buckets *b = shared_buckets(r, lane);
+    struct bucket_look look = {.may = true, .binds = BUCKET_NONE};
+    if (lane->hold_until > now)
+        return false;
+    l->ask = (struct bucket_ask){.group = kind_of(l),
+                                 .input_est = (double)l->job.bytes / BYTES_PER_TOKEN,
+                                 .max_tokens = l->job.max_tokens ? l->job.max_tokens
+                                                                 : l->routed.max_tokens,
+                                 .reserve = l->large};
+    if (b)
+        look = buckets_ask(b, &l->ask, now);
+    lane_paced(lane, &look);
+    if (!look.may)
+        buckets_say(b, &look, now, lane->pace_says, sizeof lane->pace_says);
+    return look.may;
+}
+
 static int admit_one(struct runner *r, struct lane *lane, struct live *l,
                      struct moves *m)
 {
@@ -326,6 +365,12 @@ static int admit_one(struct runner *r, struct lane *lane, struct live *l,
     l->worst = budget_worst(catalog_find(r->o->catalog, l->routed.model), l->job.bytes,
                             tokens);
     lane_started(lane);
+    struct buckets *b = shared_buckets(r, lane);
+    l->ticketed = b != NULL;
+    l->ticket = (struct bucket_ticket){0};
+    if (b)
+        l->ticket = buckets_take(b, shared_slot(lane), &l->ask, &lane->look,
+                                 l->started_at);
     if (l->probe)
         lane->last_probe = l->job.id;
     if (l->brake)
@@ -353,15 +398,26 @@ static int admit_one(struct runner *r, struct lane *lane, struct live *l,
 
 void admit_some(struct runner *r, struct moves *m)
 {
-    int64_t now = runner_mono(r), ask_at;
+    int64_t ask_at;
+    uv_update_time(&r->loop); /* paces are counted in milliseconds */
+    int64_t now = runner_mono(r);
     for (struct lane *lane = r->lanes; lane; lane = lane->next) {
         while (lane_state(lane, now, &ask_at) == LANE_OPEN && may_send_at_all(r, now)) {
             bool probe = lane->breaker.open || r->endpoint.open;
             struct live *l = choose(r, lane, probe);
-            if (l == NULL || !disk_has_room(r, worst_bytes(l)) ||
-                admit_one(r, lane, l, m) < 0)
+            if (l == NULL || !disk_has_room(r, worst_bytes(l)))
+                break;
+            if (!buckets_allow(r, lane, l, now)) {
+                if (l->large || !lane->look.alone)
+                    break;
+                l->large = true; /* the others first */
+                lane->paced = false;
+                continue;
+            }
+            if (admit_one(r, lane, l, m) < 0)
                 break;
         }
+        shared_done(r);
     }
     if (r->out == 0)
         shared_endpoint_unused(r); /* nobody to probe with */
@@ -370,6 +426,10 @@ void admit_some(struct runner *r, struct moves *m)
 /* The admission is off: as if it had never been thought of. */
 void admit_undo(struct runner *r, struct live *l)
 {
+    struct buckets *b = l->ticketed ? shared_buckets(r, l->lane) : NULL;
+    if (b)
+        buckets_dropped(b, &l->ticket, runner_mono(r));
+    l->ticketed = false;
     lane_dropped(l->lane);
     if (l->brake)
         l->brake->in_flight--;

@@ -25,9 +25,9 @@ enum bucket { BUCKET_REQUESTS, BUCKET_INPUT, BUCKET_OUTPUT, BUCKETS, BUCKET_NONE
 
 enum {
     BUCKETS_VERSION = 1,
-    BUCKET_SLOTS = 64,       /* runners at a time */
-    BUCKET_GROUPS = 256,     /* kinds of jobs whose output is remembered */
-    BUCKET_GROUP_WAYS = 4,   /* places a kind may lie in */
+    BUCKET_SLOTS = 64,        /* runners at a time */
+    BUCKET_GROUPS = 256,      /* kinds of jobs whose output is remembered */
+    BUCKET_GROUP_WAYS = 4,    /* places a kind may lie in */
     BUCKET_FLOW_SLICES = 256, /* answers that will begin: x BUCKET_FLOW_SLICE_MS */
     BUCKET_FLOW_SLICE_MS = 50,
     BUCKET_SENT_SLICES = 16, /* what left lately: x BUCKET_SENT_SLICE_MS */
@@ -40,27 +40,34 @@ enum {
 struct bucket_group {
     uint64_t key; /* 0: a free place */
     int64_t used_at;
-    double inputs, outputs;         /* how many of each were counted */
-    double q;                       /* uncached input: actual / estimate */
+    double inputs, outputs;          /* how many of each were counted */
+    double q, q_var;                 /* uncached input: actual / estimate */
     double out, took_ms, var, covar; /* output tokens, time of an answer */
 };
 
 struct bucket_one {
-    double limit;   /* a minute; 0: never told */
-    double level;   /* what the server's bucket holds, as its headers tell it */
-    double moved;   /* sum of all corrections of `level` */
-    double drift;   /* what others use, a millisecond */
-    double full_ms; /* what a full bucket holds, in time of refill */
-    double excess;  /* what was used above the refill since it was last full */
-    double hidden_ms; /* most excess the server bears, learned by refusal; 0: not */
-    double proven_ms; /* most excess that it was seen to bear */
-    double pace;      /* keeps what leaves from leaving in lumps */
-    double slip_ms;   /* caution that refusals taught */
-    double off_sent, off_begun; /* how wrong headers are, if stamped at either time */
+    double limit;      /* a minute; 0: never told */
+    double level;      /* what the server's bucket holds, as its headers tell it */
+    double moved;      /* sum of all corrections of `level` */
+    double drift;      /* what others use, a millisecond */
+    double full_ms;    /* what a full bucket holds, in time of refill */
+    double excess;     /* what was used above the refill since it was last full */
+    double hidden_ms;  /* most excess the server bears, learned by refusal; 0: not */
+    double proven_ms;  /* most excess that it was seen to bear, in this run */
+    double earlier_ms; /* and in earlier ones */
+    double typical;    /* what one request costs */
+    double pace;       /* keeps what leaves from leaving in lumps */
+    double slip_ms;    /* caution that refusals taught */
+    double wary;       /* the most that others lately used, a millisecond */
+    double lag_ms;     /* how old a level is when it is told */
+    double off_sent, off_begun; /* how wrong levels were, were they those of when
+                                 * a request was let in, or when its answer began */
+    double other;               /* what the one not believed would add to `level` */
     int64_t told_at;            /* headers last moved the level; 0: not in this run */
     int64_t refused_at;         /* what left before that knew nothing of the refusal */
     int64_t hidden_at;
-    bool exact; /* its `remaining` is not rounded */
+    uint8_t begun; /* the second is believed */
+    uint8_t exact; /* its `remaining` is not rounded */
 
     double ramp_from, ramp_step; /* a minute; 0: no ramp. A step: each minute */
     int64_t ramp_at;             /* since when, or when the step is due */
@@ -72,31 +79,34 @@ struct bucket_one {
 
 struct bucket_slot {
     uint32_t generation;
-    bool taken;
+    uint8_t taken;
     double out, input; /* outstanding: requests, uncached input */
 };
 
 /* Answers in flight that begin in one slice of time, or are being written. */
 struct bucket_flow {
-    double count, rate, ahead; /* rate: tokens a ms; ahead: within the horizon */
+    double count, rate;  /* rate: tokens a ms */
+    double ahead, later; /* tokens within the horizon, now and once it is written */
 };
 
 struct buckets {
     uint32_t version, size;
-    uint64_t seq;         /* of the last request */
-    uint64_t told_seq;    /* of the newest whose headers were heard */
-    int64_t at;           /* the model stands at this moment */
-    int64_t began_at;     /* this run of runs */
-    int64_t last_take_at; /* 0: nothing left yet */
-    bool checked;         /* an answer of this run has come */
+    uint64_t seq;                  /* of the last request */
+    uint64_t told_seq;             /* of the newest whose headers were heard */
+    int64_t at;                    /* the model stands at this moment */
+    int64_t began_at;              /* this run of runs */
+    int64_t last_take_at;          /* 0: nothing left yet */
+    int64_t heard_at;              /* anything of what is in flight */
+    uint8_t checked;               /* an answer of this run has come */
     int64_t gate_from, gate_until; /* told to wait */
     int32_t gate_by;
-    double out;                      /* requests outstanding */
-    int64_t reserved_until;          /* for a request that needs a full bucket */
-    int64_t sent_slice, used_slice;  /* newest of each ring */
-    int64_t flow_slice;              /* answers up to this one have begun */
+    double out;                     /* requests outstanding */
+    int64_t reserved_until;         /* for a request that needs a full bucket */
+    int64_t sent_slice, used_slice; /* newest of each ring */
+    int64_t flow_slice;             /* answers up to this one have begun */
     struct bucket_one one[BUCKETS];
-    struct bucket_flow writing, coming[BUCKET_FLOW_SLICES];
+    struct bucket_flow writing, waiting; /* `waiting` sums up `coming` */
+    struct bucket_flow coming[BUCKET_FLOW_SLICES];
     struct bucket_group all; /* every kind together */
     struct bucket_group groups[BUCKET_GROUPS];
     struct bucket_slot slots[BUCKET_SLOTS];
@@ -120,6 +130,7 @@ struct bucket_ask {
     uint64_t group;     /* hash of model, effort, kind of job; 0 is a group too */
     double input_est;   /* tokens that no cache is expected to hold */
     int64_t max_tokens; /* 0: none */
+    bool reserve;       /* if it is larger than a bucket: the others wait for it */
 };
 
 struct bucket_look {
@@ -127,7 +138,7 @@ struct bucket_look {
     bool alone; /* larger than a whole bucket: leaves when that is full; a refusal then
                  * is the job's own fault */
     enum bucket binds; /* the tightest; BUCKET_NONE: no limits known */
-    int64_t ask_at; /* when time alone may change the answer; 0: only an event may */
+    int64_t ask_at;    /* when time alone may change the answer; 0: only an event may */
 };
 
 struct bucket_look buckets_ask(struct buckets *b, const struct bucket_ask *ask,
@@ -139,7 +150,7 @@ struct bucket_ticket {
     int64_t sent_at, due_slice;
     double est, cost[BUCKETS];
     double base[BUCKETS], excess[BUCKETS]; /* the model when it left */
-    double rate, ahead_coming, ahead_writing;
+    struct bucket_flow flow;
     uint32_t generation;
     int32_t slot;
     bool alone, headers;
@@ -177,7 +188,7 @@ enum bucket_refusal {
 struct bucket_refused {
     enum bucket_refusal kind;
     enum bucket bucket;
-    int64_t retry_after_ms;       /* -1: not said */
+    int64_t retry_after_ms;         /* -1: not said */
     double stated_now, stated_next; /* acceleration, a minute; 0: not said */
     struct bucket_headers headers;
 };

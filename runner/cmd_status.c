@@ -5,6 +5,7 @@
 #include "jobs/store.h"
 #include "jobs/textbuf.h"
 #include "runner/err.h"
+#include "runner/shared.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -20,6 +21,11 @@ enum { SHOWN_MAX = 10 };
 struct lane_line {
     struct lane_line *next;
     struct account_lane kept;
+    bool modelled; /* the account's limits are known */
+    enum bucket binds;
+    int64_t limit[BUCKETS], next_ms;
+    double share[BUCKETS];
+    char paced[BUCKETS_SAY_MAX];
     char name[128];
 };
 
@@ -33,6 +39,28 @@ struct looking {
     int shown;
 };
 
+/* What the runners of this machine share of the lane, as it stands now. */
+static void look_at_buckets(const struct looking *k, struct lane_line *l)
+{
+    struct timespec ts;
+    struct shared_lane *x = malloc(sizeof *x);
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    int64_t now = (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    if (x && shared_look_at(account_where(k->accounts), k->account, l->name, x)) {
+        struct bucket_look look = buckets_ask(&x->buckets, &(struct bucket_ask){0},
+                                              now);
+        l->modelled = look.binds != BUCKET_NONE;
+        l->binds = look.binds;
+        l->next_ms = look.may || look.ask_at < now ? 0 : look.ask_at - now;
+        for (int i = 0; i < BUCKETS; i++) {
+            l->limit[i] = (int64_t)x->buckets.one[i].limit;
+            l->share[i] = buckets_share(&x->buckets, (enum bucket)i, now);
+        }
+        buckets_say(&x->buckets, &look, now, l->paced, sizeof l->paced);
+    }
+    free(x);
+}
+
 static int on_lane(void *arg, const char *name)
 {
     struct looking *k = arg;
@@ -42,6 +70,8 @@ static int on_lane(void *arg, const char *name)
     snprintf(l->name, sizeof l->name, "%s", name);
     if (k->accounts)
         account_lane(k->accounts, k->account, name, k->now, &l->kept, k->e);
+    if (k->accounts)
+        look_at_buckets(k, l);
     l->next = k->lanes;
     k->lanes = l;
     return 0;
@@ -67,6 +97,10 @@ static bool running(const struct queue *q)
     return busy;
 }
 
+static const char *const bucket_names[] = {[BUCKET_REQUESTS] = "requests",
+                                           [BUCKET_INPUT] = "input_tokens",
+                                           [BUCKET_OUTPUT] = "output_tokens"};
+
 static void print_json(const struct looking *k, const struct store_totals *t, bool busy,
                        const struct account_halt *h)
 {
@@ -90,6 +124,13 @@ static void print_json(const struct looking *k, const struct store_totals *t, bo
         textbuf_json(&b, l->kept.hold_until ? l->kept.hold_why : NULL);
         textbuf_puts(&b, ",\"until\":");
         textbuf_json_time(&b, l->kept.hold_until);
+        if (l->modelled) {
+            textbuf_putf(&b, ",\"binds\":\"%s\",\"next_send_ms\":%" PRId64,
+                         bucket_names[l->binds], l->next_ms);
+            for (int i = 0; i < BUCKETS; i++)
+                textbuf_putf(&b, ",\"%s\":{\"limit\":%" PRId64 ",\"in_use\":%.3f}",
+                             bucket_names[i], l->limit[i], l->share[i]);
+        }
         textbuf_puts(&b, l->next ? "}," : "}");
     }
     textbuf_puts(&b, "],\"halts\":[");
@@ -154,9 +195,10 @@ static void print_text(struct looking *k, const struct store_totals *t, bool bus
         if (l->kept.hold_until)
             printf("%s: held %.0f s more (%s)\n", l->name,
                    (double)(l->kept.hold_until - k->now) / 1000, l->kept.hold_why);
+        else if (busy)
+            printf("%s: jobs wait%s%s\n", l->name, *l->paced ? "; " : "", l->paced);
         else
-            printf("%s: jobs wait%s\n", l->name,
-                   busy ? "" : "; nothing runs them: nightmill run");
+            printf("%s: jobs wait; nothing runs them: nightmill run\n", l->name);
     }
     print_some(k, JOB_FAILED, t->jobs[JOB_FAILED], "failed");
     print_some(k, JOB_PARKED, t->jobs[JOB_PARKED], "parked (a person is needed)");

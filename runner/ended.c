@@ -58,8 +58,11 @@ static void learn(struct runner *r, struct lane *lane, const struct answer *a)
         if (strcmp(name, r->account) != 0 &&
             account_learn(r->o->accounts, r->fingerprint, name, &e) < 0)
             log_warn("%s", e.text);
+        bool renamed = strcmp(name, r->account) != 0;
         snprintf(r->account, sizeof r->account, "%s", name);
         r->account_learned = r->account_untold = true;
+        if (renamed)
+            shared_renamed(r);
     }
     struct answer_limits x;
     if (!answer_limits(a, &x) || x.limit[LIMIT_REQUESTS] == lane->rpm)
@@ -160,8 +163,6 @@ static void on_report(void *owner, const struct answer *a, char **keep)
         l->message = *keep ? *keep : strndup(a->body, a->body_len);
         *keep = NULL;
     }
-    if (a->status > 0)
-        learn(r, l->lane, a);
     r->answer_at = runner_mono(r);
     act_at_once(r, &l->judged);
     log_debug("job=%s attempt=%" PRId64 " lane=%s model=%s status=%ld verdict=\"%s\" "
@@ -175,8 +176,24 @@ static void on_report(void *owner, const struct answer *a, char **keep)
 
 static void on_headers(void *owner, const struct answer *a)
 {
-    (void)owner;
-    (void)a;
+    struct live *l = owner;
+    struct runner *r = l->runner;
+    struct answer_limits x;
+    learn(r, l->lane, a);
+    l->limits = bucket_headers_none;
+    if (!answer_limits(a, &x))
+        return;
+    for (int i = 0; i < LIMIT_COUNT; i++) {
+        l->limits.limit[i] = x.limit[i];
+        l->limits.remaining[i] = x.remaining[i];
+    }
+    if (a->status >= 300 || l->headed)
+        return; /* told with its ending, if at all */
+    l->headed = true;
+    l->headed_next = NULL;
+    *r->headed_last = l;
+    r->headed_last = &l->headed_next;
+    runner_poke(r);
 }
 
 static void on_ended(void *owner)
@@ -375,12 +392,69 @@ void ended_drop_source(struct runner *r, int64_t source)
         drop_ready(r, lane, source);
 }
 
-/* --- noted endings become moves --- */
+/* --- what was noted becomes moves, and tells the buckets --- */
+
+_Static_assert((int)LIMIT_REQUESTS == BUCKET_REQUESTS &&
+                   (int)LIMIT_INPUT == BUCKET_INPUT &&
+                   (int)LIMIT_OUTPUT == BUCKET_OUTPUT && (int)LIMIT_COUNT == BUCKETS,
+               "headers and buckets count alike");
+
+/* Limits that are known bound what leaves: the window need not feel its way. */
+static void open_window(struct lane *l, const struct buckets *b)
+{
+    for (int i = 0; i < BUCKETS; i++)
+        if (b->one[i].limit > 0) {
+            window_open(&l->window);
+            return;
+        }
+}
+
+void ended_headers(struct runner *r)
+{
+    for (struct live *l = r->headed; l; l = l->headed_next) {
+        struct buckets *b = l->ticketed ? shared_buckets(r, l->lane) : NULL;
+        l->headed = false;
+        l->lane->paced = false;
+        if (b == NULL)
+            continue;
+        buckets_headers(b, &l->ticket, &l->limits, runner_mono(r));
+        open_window(l->lane, b); /* only good answers' headers are told here */
+    }
+    r->headed = NULL;
+    r->headed_last = &r->headed;
+    shared_done(r);
+}
+
+static void buckets_told(struct runner *r, struct live *l)
+{
+    const struct judgement *j = &l->judged;
+    struct buckets *b = l->ticketed ? shared_buckets(r, l->lane) : NULL;
+    int64_t now = runner_mono(r);
+    l->ticketed = false;
+    if (b == NULL)
+        return;
+    if (l->note == NOTE_TAKEN_BACK) {
+        buckets_dropped(b, &l->ticket, now);
+    } else if (l->note == NOTE_ANSWER && j->verdict == VERDICT_RATE_LIMITED) {
+        struct bucket_refused refused;
+        lane_refusal(j, &refused);
+        refused.headers = l->limits;
+        buckets_refused(b, &l->ticket, &refused, now);
+    } else {
+        bool used = l->note == NOTE_ANSWER && j->has_usage;
+        const struct usage *u = &j->usage;
+        buckets_ended(b, &l->ticket,
+                      used ? u->input + u->cache_write_5m + u->cache_write_1h : -1,
+                      used ? u->output : -1, now);
+    }
+    open_window(l->lane, b);
+}
 
 static void lane_told(struct runner *r, struct live *l)
 {
     struct lane *lane = l->lane;
     int64_t now = runner_mono(r);
+    buckets_told(r, l);
     if (l->note != NOTE_ANSWER) {
         lane_dropped(lane);
         return;
@@ -396,6 +470,7 @@ static void lane_told(struct runner *r, struct live *l)
                                               .random = runner_random(r)},
                            now + 2); /* the loop counts whole milliseconds */
     if (held) {
+        shared_hold(r, lane);
         struct err e = {0};
         struct account_lane kept = {.hold_span = lane->hold_until - now,
                                     .rpm = lane->rpm,
@@ -483,17 +558,17 @@ static struct settled decide(struct runner *r, const struct live *l, bool trippe
             .attempt = ATTEMPT_IN_DOUBT,
             .attempts = l->job.attempts,
             .silent = l->job.silent};
-    return settle_decide(
-        &(struct settle_about){.judged = &l->judged,
-                               .attempts = l->job.attempts,
-                               .silent = l->job.silent,
-                               .attempts_max = (int)r->conf->limits.attempts,
-                               .no_answer = l->no_answer,
-                               .tripped = tripped,
-                               .again = again,
-                               .lonely = tripped && lonely(r, l),
-                               .alone = l->full && l->lane->in_flight == 1,
-                               .random = runner_random(r)});
+    return settle_decide(&(struct settle_about){
+        .judged = &l->judged,
+        .attempts = l->job.attempts,
+        .silent = l->job.silent,
+        .attempts_max = (int)r->conf->limits.attempts,
+        .no_answer = l->no_answer,
+        .tripped = tripped,
+        .again = again,
+        .lonely = tripped && lonely(r, l),
+        .alone = l->ticket.alone || (l->full && l->lane->in_flight == 1),
+        .random = runner_random(r)});
 }
 
 /* Once an ending: what it tells of lane, endpoint, source and job. */
@@ -581,9 +656,11 @@ void ended_settle(struct runner *r, struct moves *m)
 {
     struct move *totals = NULL;
     uv_update_time(&r->loop); /* a hold runs from now, not from when the loop woke */
-    for (struct live *l = r->noted; l; l = l->next) {
+    for (struct live *l = r->noted; l; l = l->next)
         if (!l->heard)
             hear(r, l, m);
+    shared_done(r);
+    for (struct live *l = r->noted; l; l = l->next) {
         struct move **at = m->last;
         settle_one(r, l, m);
         struct move *v = *at;

@@ -1,5 +1,6 @@
 #include "runner/lane.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +13,8 @@ enum {
 
 void lane_init(struct lane *l, const char *name, int limit)
 {
-    *l = (struct lane){.told = LANE_OPEN};
+    *l = (struct lane){
+        .told = LANE_OPEN, .bound = BUCKET_NONE, .look = {.binds = BUCKET_NONE}};
     snprintf(l->name, sizeof l->name, "%s", name);
     window_init(&l->window, limit);
     l->last = &l->first;
@@ -31,16 +33,26 @@ enum lane_state lane_state(const struct lane *l, int64_t now, int64_t *ask_at)
         *ask_at = l->in_flight > 0 ? 0 : l->breaker.probe_at;
         return LANE_TRIPPED;
     }
-    return window_may_start(&l->window, l->in_flight) ? LANE_OPEN : LANE_FULL;
+    if (!window_may_start(&l->window, l->in_flight))
+        return LANE_FULL;
+    if (l->paced && (l->look.ask_at == 0 || now < l->look.ask_at)) {
+        *ask_at = l->look.ask_at;
+        return LANE_PACED;
+    }
+    return LANE_OPEN;
+}
+
+void lane_paced(struct lane *l, const struct bucket_look *look)
+{
+    l->look = *look;
+    l->paced = !look->may;
 }
 
 const char *lane_state_name(enum lane_state s)
 {
-    static const char *const names[] = {[LANE_OPEN] = "open",
-                                        [LANE_FULL] = "full",
-                                        [LANE_HELD] = "held",
-                                        [LANE_TRIPPED] = "tripped",
-                                        [LANE_CLOSED] = "closed"};
+    static const char *const names[] = {
+        [LANE_OPEN] = "open", [LANE_PACED] = "paced",     [LANE_FULL] = "full",
+        [LANE_HELD] = "held", [LANE_TRIPPED] = "tripped", [LANE_CLOSED] = "closed"};
     return names[s];
 }
 
@@ -53,6 +65,9 @@ const char *lane_says(const struct lane *l, int64_t now, char *buf, size_t size)
         break;
     case LANE_FULL:
         snprintf(buf, size, "window full %d/%d", l->in_flight, l->window.size);
+        break;
+    case LANE_PACED:
+        snprintf(buf, size, "%s", l->pace_says);
         break;
     case LANE_HELD:
         snprintf(buf, size, "held %.1f s more (%s)", (double)(at - now) / 1000, l->why);
@@ -75,7 +90,49 @@ void lane_started(struct lane *l)
 
 void lane_dropped(struct lane *l)
 {
+    l->paced = false;
     l->in_flight--;
+}
+
+/* The number behind `word`, as people write it: 58,276. 0: none. */
+static double number_behind(const char *text, const char *word)
+{
+    const char *p = strstr(text, word);
+    double n = 0;
+    if (p == NULL)
+        return 0;
+    for (p += strlen(word); isdigit((unsigned char)*p) || *p == ','; p++)
+        if (*p != ',')
+            n = n * 10 + (*p - '0');
+    return n;
+}
+
+void lane_refusal(const struct judgement *j, struct bucket_refused *ret)
+{
+    static const enum bucket_refusal kinds[] = {
+        [RATE_NONE] = REFUSED_QUOTA,
+        [RATE_QUOTA] = REFUSED_QUOTA,
+        [RATE_CONCURRENCY] = REFUSED_CONCURRENCY,
+        [RATE_ACCELERATION] = REFUSED_ACCELERATION,
+        [RATE_EDGE] = REFUSED_EDGE};
+    static const struct {
+        const char *word;
+        enum bucket bucket;
+    } words[] = {{"output token", BUCKET_OUTPUT},
+                 {"input token", BUCKET_INPUT},
+                 {"request tokens", BUCKET_INPUT},
+                 {"requests per", BUCKET_REQUESTS}};
+    *ret = (struct bucket_refused){.kind = kinds[j->rate],
+                                   .bucket = BUCKET_NONE,
+                                   .retry_after_ms = j->retry_ms,
+                                   .headers = bucket_headers_none};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (ret->bucket == BUCKET_NONE && strstr(j->sentence, words[i].word))
+            ret->bucket = words[i].bucket;
+    if (j->rate == RATE_ACCELERATION) {
+        ret->stated_now = number_behind(j->sentence, "current limit is ");
+        ret->stated_next = number_behind(j->sentence, "will increase to ");
+    }
 }
 
 static void say(struct lane *l, const struct judgement *j)
@@ -106,7 +163,9 @@ static bool hold(struct lane *l, const struct lane_end *end, int64_t now)
 bool lane_ended(struct lane *l, const struct lane_end *end, int64_t now)
 {
     int in_flight = l->in_flight--;
+    bool modelled = l->look.binds != BUCKET_NONE;
 
+    l->paced = false;
     switch (end->verdict) {
     case VERDICT_ACCEPTED:
     case VERDICT_TRUNCATED:
@@ -116,7 +175,11 @@ bool lane_ended(struct lane *l, const struct lane_end *end, int64_t now)
         window_good(&l->window, in_flight, end->started_at);
         return false;
     case VERDICT_RATE_LIMITED:
-        window_cut(&l->window, now, end->started_at);
+        /* A quota is the buckets' matter, where the headers tell of them; too many at
+         * once is the window's. */
+        if (end->j->rate == RATE_CONCURRENCY ||
+            (!modelled && end->j->rate != RATE_EDGE))
+            window_cut(&l->window, now, end->started_at);
         return hold(l, end, now);
     case VERDICT_OVERLOADED:
         window_cut(&l->window, now, end->started_at);

@@ -1,6 +1,7 @@
 #ifndef LANE_H
 #define LANE_H
 
+#include "runner/bucket.h"
 #include "runner/pace.h"
 #include "runner/verdict.h"
 
@@ -9,6 +10,7 @@
 #include <stdint.h>
 
 struct live;
+struct share;
 
 /*
  * One way to send that has one set of limits: a rate-limit class of models on an
@@ -19,6 +21,7 @@ enum { LANE_NAME_MAX = 128, LANE_WHY_MAX = 200, LANE_TRIP = 4 };
 
 enum lane_state {
     LANE_OPEN,
+    LANE_PACED,   /* the account's buckets are; for a moment */
     LANE_FULL,    /* the window is */
     LANE_HELD,    /* until `hold_until` */
     LANE_TRIPPED, /* one probe at a time */
@@ -38,6 +41,14 @@ struct lane {
     int64_t last_probe;      /* the job that was the last probe; 0: none */
     int64_t rpm, itpm, otpm; /* limits by the headers; 0: not known */
 
+    struct share *share;     /* the buckets, for all runners of the machine (the
+                                runner's) */
+    struct bucket_look look; /* what they said last */
+    bool paced;              /* that was: not yet; void after any event */
+    enum bucket bound;       /* what binds, as it was told last */
+    int64_t bound_at;        /* since when something else does; 0: nothing else */
+    char pace_says[BUCKETS_SAY_MAX];
+
     /* jobs in memory that wait for this lane, best first (the runner's) */
     struct live *first, **last;
     size_t ready;
@@ -56,6 +67,9 @@ const char *lane_says(const struct lane *l, int64_t now, char *buf, size_t size)
 
 void lane_started(struct lane *l);
 
+/* A 429 in the buckets' words: which of them, and what an acceleration limit allows. */
+void lane_refusal(const struct judgement *j, struct bucket_refused *ret);
+
 struct lane_end {
     enum verdict verdict;
     const struct judgement *j;
@@ -63,6 +77,9 @@ struct lane_end {
     bool probe, bare_reset;
     uint64_t random;
 };
+
+/* What the buckets said to the job that is next: not before `look.ask_at`. */
+void lane_paced(struct lane *l, const struct bucket_look *look);
 
 /* One of the lane's requests is over. True when this changed the lane's hold, so that
  * it is worth remembering. */

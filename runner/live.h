@@ -2,6 +2,7 @@
 #define LIVE_H
 
 #include "jobs/store.h"
+#include "runner/bucket.h"
 #include "runner/route.h"
 #include "runner/settle.h"
 #include "runner/verdict.h"
@@ -48,6 +49,14 @@ struct live {
     int64_t started_wall;
     picodollars worst; /* what this attempt may cost */
     bool probe;        /* of a tripped lane or endpoint */
+
+    struct bucket_ask ask;       /* what it wants of the buckets */
+    struct bucket_ticket ticket; /* what it took */
+    bool ticketed;
+    bool large; /* it wants a full bucket to itself: after the others */
+    struct bucket_headers limits; /* what its answer's headers said */
+    bool headed;                  /* they came, and are to be told to the buckets */
+    struct live *headed_next;
 
     enum live_note note;
     bool heard;             /* what it tells of others was taken up */

@@ -11,7 +11,6 @@
 #include "jobs/intake.h"
 #include "jobs/queue.h"
 #include "jobs/results.h"
-#include "jobs/share.h"
 #include "jobs/store.h"
 #include "runner/err.h"
 #include "runner/lane.h"
@@ -19,6 +18,7 @@
 #include "runner/runner.h"
 #include "runner/sender.h"
 #include "runner/settle.h"
+#include "runner/shared.h"
 #include "runner/tell.h"
 
 #include <uv.h>
@@ -26,6 +26,7 @@
 enum {
     ENDPOINT_TRIP = 3, /* endings without answer in a row, of different jobs */
     ENDPOINT_LOOK_MS = 200,
+    PACE_TOLD_MS = 2000, /* so long must another bucket bind to be worth a word */
     BRAKE_FREE = 5,      /* like failures in a row before a proven source slows */
     PARK_AT_ONCE = 2000, /* rows a commit */
     REROUTE_AT_ONCE = 500,
@@ -39,6 +40,9 @@ enum {
     DISK_MARGIN = 4 << 20,
     DISK_LOOK_MS = 500,
 };
+
+/* The first guess; what answers count corrects it, kind by kind. */
+#define BYTES_PER_TOKEN 3.5
 
 enum stop {
     STOP_NONE,
@@ -92,6 +96,7 @@ struct runner {
     struct intake *intake; /* NULL: over */
     bool intake_waits, intake_ended, intake_lost, gate_open, walked, consented;
     struct lane *lanes;
+    struct lane *locked;     /* whose shared buckets are ours at the moment */
     struct breaker endpoint; /* as it stands for all runners of the machine */
     struct share *endpoint_share;
     bool endpoint_probe; /* the right to probe it is ours */
@@ -106,8 +111,9 @@ struct runner {
 
     struct live_table table;
     struct live *noted, **noted_last;
-    int out;           /* admitted, out or noted: not settled yet */
-    int64_t out_bytes; /* what these may need on disk at worst */
+    struct live *headed, **headed_last; /* headers came; not told to the buckets yet */
+    int out;                            /* admitted, out or noted: not settled yet */
+    int64_t out_bytes;                  /* what these may need on disk at worst */
 
     struct moves moves;
     uv_work_t commit_work;
@@ -190,8 +196,15 @@ void shared_endpoint_unused(struct runner *r);
 bool shared_endpoint_bad(struct runner *r, bool probe); /* true: this tripped it */
 void shared_endpoint_good(struct runner *r, bool probe);
 
+struct buckets *shared_buckets(struct runner *r, struct lane *l); /* locks */
+int shared_slot(const struct lane *l); /* ours, of its buckets */
+void shared_done(struct runner *r);    /* unlocks */
+void shared_hold(struct runner *r, struct lane *l);
+void shared_renamed(struct runner *r); /* the account has another name now */
+
 /* ended.c */
 extern const struct sender_told ended_told;
+void ended_headers(struct runner *r); /* those that came -> the buckets */
 void ended_settle(struct runner *r, struct moves *m);       /* noted endings -> moves */
 void ended_settled(struct runner *r, const struct move *v); /* after the commit */
 void ended_cancel(struct runner *r, struct live *l);        /* one that is out */

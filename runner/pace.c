@@ -23,6 +23,12 @@ void window_good(struct window *w, int in_flight, int64_t started_at)
     w->size++;
 }
 
+void window_open(struct window *w)
+{
+    if (w->cut_at < 0)
+        w->size = w->limit;
+}
+
 void window_cut(struct window *w, int64_t now, int64_t started_at)
 {
     if (started_at <= w->cut_at)

@@ -14,7 +14,7 @@
  * were out before the cut tell nothing new. (Growth and cut after Inspect AI's adaptive
  * connections: cut x0.8, growth at 80 % use.)
  *
- * The place of the token buckets is beside the window: the lane asks both.
+ * Beside the window are the token buckets (bucket.h): the lane asks both.
  */
 struct window {
     int limit, size;
@@ -28,6 +28,9 @@ bool window_may_start(const struct window *w, int in_flight);
 
 /* There was room. `in_flight` counts this one; `started_at` is when it left. */
 void window_good(struct window *w, int in_flight, int64_t started_at);
+/* The account's limits are known: they bound what leaves, and the window, which has
+ * nothing to find out by itself any more, is wide open until something pushes back. */
+void window_open(struct window *w);
 void window_cut(struct window *w, int64_t now, int64_t started_at);
 
 /* Back to one request, which must be good for the window to open again. */

@@ -474,6 +474,7 @@ static void on_committed(uv_work_t *w, int status)
         uncommitted(r);
     else
         committed(r);
+    shared_done(r);
     moves_free(&r->moves);
     write_results(r, r->sync_due && r->phase == PHASE_RUNNING);
     if (r->writing && r->write_sync)
@@ -852,6 +853,7 @@ static void tick(struct runner *r)
     check_time(r);
     join_write_moves(r, m);
     tell_account(r, m);
+    ended_headers(r);
     ended_settle(r, m);
     if (r->phase == PHASE_RUNNING && !r->stop && m->count == 0)
         requests(r, m); /* alone in its list: see finish_since() */
@@ -883,16 +885,54 @@ static void tick(struct runner *r)
         runner_poke(r);
 }
 
+/* What bounds each lane that has work, in words; what bounds it newly goes to the log. */
+static void lanes_say(struct runner *r, char *buf, size_t size)
+{
+    int64_t now = runner_mono(r), at;
+    size_t len = 0;
+    *buf = '\0';
+    for (struct lane *l = r->lanes; l; l = l->next) {
+        char says[LANE_WHY_MAX + 80];
+        enum lane_state s = lane_state(l, now, &at);
+        if (l->in_flight == 0 && l->ready == 0 && l->dry)
+            continue;
+        if (s == LANE_PACED) {
+            struct buckets *b = shared_buckets(r, l);
+            buckets_say(b, &l->look, now, l->pace_says, sizeof l->pace_says);
+            shared_done(r);
+        }
+        if (s != LANE_OPEN && len + 1 < size)
+            len += (size_t)snprintf(buf + len, size - len, "%s%.60s: %s",
+                                    len ? "; " : "", l->name,
+                                    lane_says(l, now, says, sizeof says));
+        if (len >= size)
+            len = size - 1;
+        if (s != LANE_PACED || l->look.binds == l->bound) {
+            l->bound_at = s == LANE_PACED ? 0 : l->bound_at;
+            continue;
+        }
+        if (l->bound_at == 0)
+            l->bound_at = now;
+        if (now - l->bound_at < PACE_TOLD_MS)
+            continue;
+        log_info("lane=%s %s", l->name, l->pace_says);
+        l->bound = l->look.binds;
+        l->bound_at = 0;
+    }
+}
+
 static void on_beat(uv_timer_t *t)
 {
     struct runner *r = t->data;
+    char paces[400];
     r->beat_due = true;
     r->tally.in_flight = 0;
     for (const struct lane *l = r->lanes; l; l = l->next)
         r->tally.in_flight += l->in_flight;
-    tell_progress(r->tell, &r->tally, runner_elapsed(r),
-                  r->out == 0 && *r->waits ? r->waits : NULL);
     shared_look(r);
+    lanes_say(r, paces, sizeof paces);
+    tell_progress(r->tell, &r->tally, runner_elapsed(r),
+                  r->out == 0 && *r->waits ? r->waits : NULL, paces);
     if (++r->beats % 5 == 0)
         runner_poke(r);
 }
@@ -1295,6 +1335,7 @@ int runner_run(const struct runner_opts *o, struct err *e)
     r->random = (uv_hrtime() ^ (uint64_t)ts.tv_nsec << 20 ^ (uint64_t)getpid()) | 1;
     r->noted_last = &r->noted;
     r->finished_last = &r->finished;
+    r->headed_last = &r->headed;
     moves_init(&r->moves);
     moves_init(&r->write_moves);
 

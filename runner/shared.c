@@ -1,12 +1,15 @@
 /*
  * What runners of this machine share while they run: one breaker an endpoint, so that an
- * outage is probed once and not once a queue.
+ * outage is probed once and not once a queue; one set of buckets and one hold a lane, so
+ * that two queues of one account do not refuse each other.
  */
 #include "runner/machine.h"
 
 #include "runner/log.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 struct shared_endpoint {
     struct breaker breaker;
@@ -33,6 +36,133 @@ static void endpoint_unlock(struct runner *r, const struct shared_endpoint *x)
     share_unlock(r->endpoint_share);
 }
 
+/* --- lanes --- */
+
+static void lane_name(const char *account, const char *lane, char *buf, size_t size)
+{
+    snprintf(buf, size, "lane %s %s", account, lane);
+}
+
+static void runner_died(void *bytes, int slot)
+{
+    struct shared_lane *x = bytes;
+    buckets_free_slot(&x->buckets, x->slot[slot], x->buckets.at);
+    x->slot[slot] = -1;
+}
+
+static void lane_join(struct runner *r, struct lane *l)
+{
+    char name[ACCOUNT_NAME_MAX + LANE_NAME_MAX + 16];
+    struct err why = {0};
+    lane_name(r->account, l->name, name, sizeof name);
+    l->share = share_open(account_where(r->o->accounts), name,
+                          sizeof(struct shared_lane), &why);
+    if (l->share == NULL)
+        return;
+    if (why.code)
+        log_warn("lane=%s %s: paced without regard to other runners", l->name,
+                 why.text);
+    struct shared_lane *x = share_lock(l->share);
+    if (share_first(l->share)) {
+        for (int i = 0; i < SHARE_SLOTS; i++)
+            x->slot[i] = -1;
+        x->hold_until = 0; /* the account store has it, by the wall's clock */
+        *x->why = '\0';
+    }
+    if (!buckets_sane(&x->buckets))
+        buckets_init(&x->buckets, runner_mono(r));
+    else if (share_first(l->share))
+        for (int i = 0; i < BUCKET_SLOTS; i++)
+            buckets_free_slot(&x->buckets, i, runner_mono(r));
+    x->slot[share_slot(l->share)] = buckets_join(&x->buckets, runner_mono(r));
+    share_unlock(l->share);
+}
+
+static void lane_leave(struct runner *r, struct lane *l)
+{
+    if (l->share == NULL)
+        return;
+    shared_done(r);
+    struct shared_lane *x = share_lock(l->share);
+    runner_died(x, share_slot(l->share));
+    share_unlock(l->share);
+    share_close(l->share);
+    l->share = NULL;
+}
+
+struct buckets *shared_buckets(struct runner *r, struct lane *l)
+{
+    if (r->locked != l) {
+        shared_done(r);
+        if (l->share == NULL)
+            lane_join(r, l);
+        if (l->share == NULL)
+            return NULL; /* no memory */
+        share_lock(l->share);
+        r->locked = l;
+        share_bury(l->share, runner_died);
+    }
+    struct shared_lane *x = share_bytes(l->share);
+    if (x->hold_until > l->hold_until) {
+        l->hold_until = x->hold_until;
+        snprintf(l->why, sizeof l->why, "%s", x->why);
+    }
+    return &x->buckets;
+}
+
+int shared_slot(const struct lane *l)
+{
+    const struct shared_lane *x = share_bytes(l->share);
+    return x->slot[share_slot(l->share)];
+}
+
+void shared_done(struct runner *r)
+{
+    if (r->locked)
+        share_unlock(r->locked->share);
+    r->locked = NULL;
+}
+
+void shared_hold(struct runner *r, struct lane *l)
+{
+    if (shared_buckets(r, l) == NULL)
+        return;
+    struct shared_lane *x = share_bytes(l->share);
+    if (l->hold_until <= x->hold_until)
+        return;
+    x->hold_until = l->hold_until;
+    snprintf(x->why, sizeof x->why, "%s", l->why);
+}
+
+/* What is out was taken from the buckets of another name, which nobody will ask again. */
+void shared_renamed(struct runner *r)
+{
+    int64_t now = runner_mono(r);
+    for (struct lane *l = r->lanes; l; l = l->next)
+        lane_leave(r, l);
+    for (size_t i = 0; i < LIVE_BUCKETS; i++)
+        for (struct live *l = r->table.bucket[i]; l; l = l->hash_next) {
+            if (!l->ticketed)
+                continue;
+            struct buckets *b = shared_buckets(r, l->lane);
+            l->ticketed = b != NULL;
+            if (b)
+                l->ticket = buckets_take(b, shared_slot(l->lane), &l->ask,
+                                         &(struct bucket_look){.may = true}, now);
+        }
+    shared_done(r);
+}
+
+bool shared_look_at(const char *dir, const char *account, const char *lane,
+                    struct shared_lane *ret)
+{
+    char name[ACCOUNT_NAME_MAX + LANE_NAME_MAX + 16];
+    lane_name(account, lane, name, sizeof name);
+    return share_look(dir, name, ret, sizeof *ret) && buckets_sane(&ret->buckets);
+}
+
+/* --- opening --- */
+
 int shared_open(struct runner *r, struct err *e)
 {
     char name[2048];
@@ -57,6 +187,8 @@ void shared_close(struct runner *r)
         shared_endpoint_unused(r);
     share_close(r->endpoint_share);
     r->endpoint_share = NULL;
+    for (struct lane *l = r->lanes; l; l = l->next)
+        lane_leave(r, l);
 }
 
 void shared_look(struct runner *r)

@@ -64,8 +64,9 @@ static int columns(void)
 }
 
 void tell_progress(struct tell *t, const struct tally *y, int64_t elapsed_ms,
-                   const char *waits)
+                   const char *waits, const char *paces)
 {
+    const char *label = waits ? " waiting: " : *paces ? " pace: " : "";
     char usd[CATALOG_USD_MAX];
     int64_t every = t->terminal ? TERMINAL_EVERY_MS : PLAIN_EVERY_MS;
     if (t->quiet || elapsed_ms - t->last_at < every)
@@ -78,7 +79,7 @@ void tell_progress(struct tell *t, const struct tally *y, int64_t elapsed_ms,
                 " in_flight=%d queued=%" PRId64 " spent_usd=%s elapsed_s=%" PRId64
                 "%s%s\n",
                 y->done, y->failed, y->parked, y->in_flight, y->queued, usd,
-                elapsed_ms / 1000, waits ? " waiting: " : "", waits ? waits : "");
+                elapsed_ms / 1000, label, waits ? waits : paces);
         return;
     }
     char line[512];
@@ -86,8 +87,8 @@ void tell_progress(struct tell *t, const struct tally *y, int64_t elapsed_ms,
              "%" PRId64 " done, %" PRId64 " failed, %d in flight, %" PRId64
              " to go  $%s  %" PRId64 ":%02" PRId64 "%s%s",
              y->done, y->failed + y->parked, y->in_flight, y->queued, usd,
-             elapsed_ms / 60000, elapsed_ms / 1000 % 60, waits ? "  " : "",
-             waits ? waits : "");
+             elapsed_ms / 60000, elapsed_ms / 1000 % 60, *label ? "  " : "",
+             waits ? waits : paces);
     fprintf(stderr, "\r\033[K%.*s", columns() - 1, line);
     fflush(stderr);
     t->shown = true;

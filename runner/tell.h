@@ -24,9 +24,9 @@ struct tell *tell_new(bool json, bool quiet); /* NULL: no memory */
 void tell_free(struct tell *t);               /* takes the moving line away */
 
 /* Something to show, at most a few times a second; `waits` says why nothing moves, or
- * is NULL. `elapsed_ms` of the run. */
+ * is NULL; `paces` says what bounds each lane, or is "". `elapsed_ms` of the run. */
 void tell_progress(struct tell *t, const struct tally *y, int64_t elapsed_ms,
-                   const char *waits);
+                   const char *waits, const char *paces);
 
 /* A line for people (not with --quiet, unless `needs_person`). */
 void tell_line(struct tell *t, bool needs_person, const char *fmt, ...)

@@ -32,7 +32,7 @@ static void the_defaults_parse_and_pass(void **state)
     assert_string_equal(c.api.version, "2023-06-01");
     assert_int_equal(c.api.first_byte_ms, 600000);
     assert_int_equal(c.api.stream, STREAM_AUTO);
-    assert_int_equal(c.limits.in_flight, 128);
+    assert_int_equal(c.limits.in_flight, 256);
     assert_int_equal(c.limits.attempts, 5);
     assert_int_equal(c.limits.drain_ms, 30000);
     assert_int_equal(c.limits.outage_ms, 1800000);
@@ -129,7 +129,7 @@ static void bad_values_say_what_is_wanted(void **state)
         assert_int_equal(conf_set(&c, cases[i].name, cases[i].value, &e), -1);
         assert_int_equal(e.code, ERR_CONF);
         assert_string_equal(e.text, cases[i].says);
-        assert_int_equal(c.limits.in_flight, 128); /* what was there stands */
+        assert_int_equal(c.limits.in_flight, 256); /* what was there stands */
         conf_free(&c);
     }
 }

@@ -309,8 +309,9 @@ static void long_words_are_cut_to_fit(void **state)
 static void every_state_has_a_name(void **state)
 {
     (void)state;
-    static const char *const names[] = {"open", "full", "held", "tripped", "closed"};
-    for (int i = 0; i < 5; i++)
+    static const char *const names[] = {"open", "paced",   "full",
+                                        "held", "tripped", "closed"};
+    for (int i = 0; i < 6; i++)
         assert_string_equal(lane_state_name((enum lane_state)i), names[i]);
 }
 

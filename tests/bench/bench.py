@@ -96,7 +96,7 @@ def main():
             bodies.write(text + "\n")
             with open(f"{singles}/job-{n:07d}.json", "w") as f:
                 f.write(text)
-    print(f"{args.jobs} jobs, {args.runs} runs in turns, 128 in flight, synchronous=FULL; "
+    print(f"{args.jobs} jobs, {args.runs} runs in turns, 256 in flight, synchronous=FULL; "
           f"median (range)")
     try:
         for size in (1024, 20480):
@@ -105,7 +105,7 @@ def main():
             for _ in range(args.runs):
                 for name, run in (
                         ("bare", lambda: measure([f"{args.build}/tests/bench/bench_bare",
-                                                  f"{sim.url}/v1/messages", f"{top}/bodies", "128"])),
+                                                  f"{sim.url}/v1/messages", f"{top}/bodies", "256"])),
                         ("bulk", lambda: run_nightmill(args.build, sim, bulk, state)),
                         ("single", lambda: run_nightmill(args.build, sim, singles, state))):
                     c, w, _ = run()

@@ -41,6 +41,13 @@ HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
 Ended = collections.namedtuple("Ended", "code out err")
 
 
+def paced(usual, under_valgrind):
+    """A figure of the story's own clock: how long an answer takes, how long a hold lasts.
+    Under valgrind a program alone takes seconds to begin, so what should still go on when
+    it has begun must last longer there."""
+    return usual if SLOWER == 1 else under_valgrind
+
+
 def wait_until(condition, seconds=20, why="the condition"):
     """What `condition` gives once that is true; an AssertionError if it never is."""
     end = time.monotonic() + seconds * SLOWER
@@ -224,6 +231,8 @@ class Running:
             raise AssertionError(f"exit {code} has no meaning:\n{ended[1][-6000:]}")
         if "runtime error:" in ended[1] or "Sanitizer" in ended[1]:
             raise AssertionError(f"a sanitizer spoke:\n{ended[1][-6000:]}")
+        if VALGRIND and f"=={self.pid}==" in ended[1]:  # its exit code is lost in a kill
+            raise AssertionError(f"valgrind spoke:\n{ended[1][-6000:]}")
         return Ended(code, *ended)
 
 

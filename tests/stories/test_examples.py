@@ -3,7 +3,8 @@ import json
 import shutil
 import unittest
 
-from story import DONE, EXAMPLES, FAILED, HAIKU, OPUS, SLOWER, SONNET, Story, body, line, lines
+from story import (DONE, EXAMPLES, FAILED, HAIKU, OPUS, SONNET, Story, body, line, lines,
+                   paced)
 
 SHAPE = {"job", "state", "outcome", "tier", "model", "why", "attempts", "usage",
          "cost_usd", "request_id", "started_at", "finished_at"}
@@ -133,7 +134,7 @@ class Bulk(Story):
         self.assertEqual([(0,)], q.db("SELECT count(*) FROM body"))
         # It opened up, and not beyond the 64 it may; the simulator counts a request for
         # a moment longer than its client does.
-        self.assertGreater(s.stats()["most_in_flight"], 8 if SLOWER == 1 else 2)
+        self.assertGreater(s.stats()["most_in_flight"], paced(8, 2))
         self.assertLess(s.stats()["most_in_flight"], 90)
 
     def test_small_files_go_before_bulk_ones(self):

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import unittest
 
-from story import (AGAIN, CONSENT, DONE, HAIKU, OPUS, SONNET, Story, body, line, lines,
+from story import (AGAIN, CONSENT, DONE, HAIKU, OPUS, SONNET, Story, body, line, lines, paced,
                    wait_until)
 
 
@@ -206,24 +206,26 @@ class Identity(Story):
         self.q.write("a.md", "one")
         old = self.q.write("b.md", "two")
         os.utime(old, (1, 1))
-        ended = self.run_sends(2, sets=["intake.settle=1s"])
+        ended = self.run_sends(2, sets=[f"intake.settle={paced(1, 8)}s"])
         self.assertRegex(ended.err, r"changed just now; waiting until")
         self.assertEqual(2, len({r["job"] for r in self.s.log()}))
 
     def test_a_bulk_file_that_is_still_written_is_taken_when_it_rests(self):
+        pause = paced(.1, .5)
         writer = subprocess.Popen(
             [sys.executable, "-c",
              "import sys, time\n"
              "for n in range(12):\n"
              "    with open(sys.argv[1], 'a') as f:\n"
              "        text = sys.stdin.readline()\n"
-             "        f.write(text[:40]); f.flush(); time.sleep(.1); f.write(text[40:])\n",
-             self.q.at("b.jsonl")], stdin=subprocess.PIPE, text=True)
+             "        f.write(text[:40]); f.flush()\n"
+             "        time.sleep(float(sys.argv[2])); f.write(text[40:])\n",
+             self.q.at("b.jsonl"), str(pause)], stdin=subprocess.PIPE, text=True)
         self.addCleanup(writer.wait)
         writer.stdin.write(lines(12))
         writer.stdin.close()
         wait_until(lambda: os.path.exists(self.q.at("b.jsonl")), why="the file")
-        self.run_sends(12, sets=["intake.settle=700ms"])
+        self.run_sends(12, sets=[f"intake.settle={pause * 7000:.0f}ms"])
         self.assert_jobs(self.q, done=12)
 
 

@@ -1,10 +1,11 @@
 """What a person does with a queue: canaries, retries, taking jobs out, looking on."""
 import json
 import os
+import threading
 import time
 import unittest
 
-from story import (AGAIN, DONE, FAILED, SLOWER, Story, body, line, lines, wait_until)
+from story import (AGAIN, DONE, FAILED, SLOWER, Story, body, line, lines, paced, wait_until)
 
 
 class MassFailure(Story):
@@ -164,7 +165,7 @@ class Cancel(Story):
         self.q.write("a.json", body("spoiled"))
         self.q.write("z.jsonl", lines(12))
         self.s.fault("400", match="spoiled", count=1)
-        self.s.set(latency_ttft="300ms")
+        self.s.set(latency_ttft=paced("300ms", "1s"))
         r = self.start(self.q, sets=["limits.in_flight=1"])
         wait_until(lambda: self.s.log(status=400), why="the failure")
         wait_until(lambda: "failed outcome" in r.so_far(), why="its settlement")
@@ -205,11 +206,12 @@ class Hands(Story):
         self.assertIn("out of credit", ended.err)
 
     def test_nothing_is_sent_after_the_time_that_until_names(self):
-        """A time zone of our own, in which it is three seconds before noon."""
+        """A time zone of our own, in which it is a few seconds before noon."""
+        seconds = paced(3, 15)
         self.s.set(latency_ttft="150ms")
         self.q.write("b.jsonl", lines(400))
         now = int(time.time()) % 86400
-        ahead = 12 * 3600 - 3 * SLOWER - now  # what to add to UTC
+        ahead = 12 * 3600 - seconds - now  # what to add to UTC
         zone = "NOON{}{:02}:{:02}:{:02}".format(
             "-" if ahead >= 0 else "+", abs(ahead) // 3600, abs(ahead) // 60 % 60,
             abs(ahead) % 60)
@@ -217,23 +219,27 @@ class Hands(Story):
         ended = self.q.run("--until", "12:00", sets=["limits.in_flight=2"],
                            env={"TZ": zone})
         self.assert_exit(AGAIN, ended)
-        self.assertLess(time.monotonic() - before, 5 * SLOWER)
+        self.assertLess(time.monotonic() - before, seconds + 2 * SLOWER)
         self.assertIn("the time that --until names has come", ended.err)
         self.assertEqual(self.s.served(), self.q.status()["jobs"]["done"])
         self.assertEqual(self.s.requests(), self.s.served())
 
     def test_only_one_runner_works_on_a_queue(self):
-        self.s.set(latency_ttft="700ms")
-        self.q.write("a.md", "What?")
-        r = self.start(self.q)
-        wait_until(lambda: self.s.stats()["in_flight"] == 1, why="the first runner")
-        second = self.q.run()
+        answer_now = threading.Event()
+        api = self.recorder(lambda _: answer_now.wait() and None)
+        self.addCleanup(answer_now.set)
+        q = self.queue(api)
+        q.write("a.md", "What?")
+        r = self.start(q)
+        wait_until(lambda: api.requests, why="the first runner")
+        second = q.run()
         self.assert_exit(AGAIN, second)
         self.assertIn("another nightmill is at work", second.err)
-        self.assertIn("a runner is at work", self.q.tell("status").out)
-        self.assertTrue(self.q.status()["running"])
+        self.assertIn("a runner is at work", q.tell("status").out)
+        self.assertTrue(q.status()["running"])
+        answer_now.set()
         self.assert_exit(DONE, r.wait())
-        self.assertEqual(1, self.s.requests())
+        self.assertEqual(1, len(api.requests))
 
     def test_events_tell_of_failures_holds_and_halts(self):
         self.q.write("bad.json", body("spoiled"))

@@ -1,7 +1,7 @@
 """Trouble on the way: an outage is nobody's fault, a poisoned request is its own."""
 import unittest
 
-from story import AGAIN, DONE, FAILED, Story, body, lines, wait_until
+from story import AGAIN, DONE, FAILED, Story, body, lines, paced, wait_until
 
 
 class Outage(Story):
@@ -117,7 +117,8 @@ class Faults(Story):
     def test_stalls_are_cut_by_the_watchdogs(self):
         self.s.fault("stall", at=5, count=1, name="one")
         self.s.fault("stall_mid", at=20, count=1, name="two")
-        self.all_done("api.first_byte_timeout=700ms", "api.idle_timeout=700ms",
+        timeout = paced("700ms", "4s")
+        self.all_done(f"api.first_byte_timeout={timeout}", f"api.idle_timeout={timeout}",
                       "api.stream=always")
         self.assertEqual(2, self.fired())
 
