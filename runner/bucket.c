@@ -7,40 +7,54 @@
 
 /*
  * Constants are in milliseconds of refill where they measure a bucket, so that they
- * mean the same for every limit.
+ * mean the same for every limit. They were found by trial against a limiter that is
+ * written from the documentation (tests/test_night.c prints what they reach); none of
+ * them was tuned to one limit, burst or length of answers.
  */
 enum {
     MINUTE_MS = 60000,
-    GUARD_MS = 30,   /* requests do not arrive at the distance they left */
-    MARGIN_MS = 250, /* kept in the bucket */
-    LUMP_MS = 250,   /* what may leave at once */
-    TARGET_MS = 350, /* output: the level that is aimed at */
-    AHEAD_MS = 1000, /* output: how far ahead the level is predicted */
-    PACE_DEBT_MS = 5000,
-    NET_MS = 35, /* from here to the server: nobody knows, everybody near that */
+    GUARD_MS = 30,       /* requests do not arrive at the distance they left */
+    MARGIN_MS = 250,     /* kept in the bucket */
+    LUMP_MS = 250,       /* what may leave at once */
+    PACE_DEBT_MS = 5000, /* a huge request is not held against the next for longer */
+    NET_MS = 35,         /* to the server: nobody knows, everybody is near that */
+
+    /* output: the level that is aimed at, and how far ahead it is predicted */
+    TARGET_MS = 350,
+    AHEAD_MS = 1000,
+
+    /* how fast the level follows what headers tell: down sooner than up */
     SETTLE_UP_MS = 150,
     SETTLE_DOWN_MS = 60,
+    ROUNDING = 500, /* token counts in headers are rounded to 1,000 */
+
+    /* others: what is kept for what they take unheard, how long that caution lasts, and
+     * the guess at what they use, while answers tell of it and while none come */
     WARY_MS = 200,
-    SLIP_MS = 20, /* more caution after each refusal that came as a surprise */
-    SLIP_MAX_MS = 500,
-    PROBE_MS = 2500, /* a limiter by the second is excluded once this was borne */
-    ROUNDING = 500,  /* token counts in headers are rounded to 1,000 */
     WARY_FADES_MS = 300000,
     DRIFT_FADES_MS = 60000,
     BLIND_FADES_MS = 2000,
-    STALL_MS = 15000, /* an answer that is silent so long writes nothing more */
-    DEBT_MS = 60000,  /* a model never believes in more debt than this */
-    HISTORY = 50,     /* answers that an average remembers */
-    SPEED_AFTER = 8,  /* answers until their speed is believed */
-    BEGIN_MS = 600,   /* first guesses: of the time to the first token, */
-    BEGIN_MAX_MS = 10000,
-    OUTPUT_GUESS = 600, /* of an answer's tokens */
-    LOST_MS = 1800000,  /* no answer takes so long */
-    IDLE_MS = 600000,   /* after which a ramp starts again */
-    RAMP_DOUBLES_MS = 30000,
+    BLIND_MS = 500, /* so long nothing was sent, so nothing will be heard: one may go */
+
+    SLIP_MS = 20, /* more caution after each refusal that came as a surprise */
+    SLIP_MAX_MS = 500,
+    PROBE_MS = 2500, /* a limiter by the second is excluded once this was borne */
+    HIDDEN_LEAST_MS = 500,
     HIDDEN_AGAIN_MS = 600000, /* a hidden burst is doubted so often */
-    REASK_MS = 500,
-    BLIND_MS = 500,
+
+    STALL_MS = 15000,  /* an answer that is silent so long writes nothing more */
+    DEBT_MS = 60000,   /* a model never believes in more debt than this */
+    LOST_MS = 1800000, /* no answer takes so long: whoever sent it has lost it */
+    REASK_MS = 500,    /* when answers must end first, and it is not known when */
+
+    HISTORY = 50,    /* answers that an average remembers */
+    SPEED_AFTER = 8, /* answers until their speed is believed */
+    BEGIN_MS = 600,  /* first guess at the time to the first token */
+    BEGIN_MAX_MS = 10000,
+    OUTPUT_GUESS = 600, /* and at an answer's tokens */
+
+    IDLE_MS = 600000, /* after which a ramp starts again */
+    RAMP_DOUBLES_MS = 30000,
 };
 
 #define SPEED_GUESS 0.08 /* tokens a ms */
@@ -195,10 +209,11 @@ static double haste(const struct bucket_one *o)
     if (used < o->proven_ms)
         return 3;
     if (used >= PROBE_MS || (o->full_ms > 0 && o->full_ms < MINUTE_MS - 10000))
-        return 1.5;
+        return 2;
     if (used < o->earlier_ms)
         return 1;
-    return within(3 * o->typical / (rate_of(o) * 100), 0.08, 1);
+    bool near_a_second = used > 800 && used < 1300;
+    return within((near_a_second ? 3 : 10) * o->typical / (rate_of(o) * 100), 0.08, 1);
 }
 
 static double ramp_of(const struct bucket_one *o, int64_t now)
@@ -280,7 +295,7 @@ static void rebase(struct buckets *b, int64_t now)
     b->at = b->began_at = now;
     b->last_take_at = least_moment(b->last_take_at, now);
     b->heard_at = now;
-    b->gate_from = b->gate_until = b->reserved_until = 0;
+    b->gate_until = b->reserved_until = 0;
     b->sent_slice = now / BUCKET_SENT_SLICE_MS;
     b->used_slice = now / BUCKET_USED_SLICE_MS;
     b->flow_slice = now / BUCKET_FLOW_SLICE_MS;
@@ -496,15 +511,17 @@ static struct need need_of_output(const struct buckets *b, const struct forecast
     double r = rate_of(o), gain = r - o->drift - b->writing.rate;
     double span = f->begin_ms + AHEAD_MS;
     double target = margin_of(o, TARGET_MS);
-    double level = o->level;
-    if (o->hidden_ms > 0)
+    double level = o->level, full = r * o->full_ms;
+    if (o->hidden_ms > 0) {
         level = least(level, o->hidden_ms * r - o->excess);
+        full = least(full, o->hidden_ms * r);
+    }
+    target = least(target, full / 2);
 
     struct need n = {0};
-    double arrives = 1 + target / 3 - level - least(gain, 0) * NET_MS;
+    double arrives = least(1 + target / 3, full) - level - least(gain, 0) * NET_MS;
     if (b->out < 0.5) {
-        n.wait_ms = wait_for(
-            most(arrives, least(target, room_of(o) - r * GUARD_MS) - level), r);
+        n.wait_ms = wait_for(most(arrives, target - level), r);
         n.slack_ms = (level - target) / r;
         return n;
     }
@@ -795,6 +812,12 @@ static void level_told(struct buckets *b, struct bucket_one *o, enum bucket k,
     double age = o->begun ? NET_MS : within((double)(b->at - t->sent_at), 0, MINUTE_MS);
     double off = o->begun ? off_begun : off_sent;
     double off_other = o->begun ? off_sent : off_begun;
+    double least_off = 1 + r * 20;
+    least_off *= least_off;
+    double wrong = o->begun ? o->off_begun : o->off_sent;
+    double wrong_other = o->begun ? o->off_sent : o->off_begun;
+    if (off > 0 && wrong * 4 + least_off > wrong_other)
+        off = least(off, most(off_other, 0)); /* up only where both readings agree */
     double since = (double)(b->at - o->told_at), learns_ms = 1000 + 2 * age;
     double by = off * since / (since + (off > 0 ? SETTLE_UP_MS : SETTLE_DOWN_MS));
     o->told_at = b->at;
@@ -808,10 +831,7 @@ static void level_told(struct buckets *b, struct bucket_one *o, enum bucket k,
     if (told + half >= o->full_ms * r - most(1, r * 50)) /* then nobody takes much */
         o->drift -= o->drift * least(since / 500, 1);
 
-    double least_off = 1 + r * 20;
-    least_off *= least_off;
-    if (o->begun ? o->off_sent * 2 + least_off < o->off_begun
-                 : o->off_begun * 2 + least_off < o->off_sent) {
+    if (wrong_other * 2 + least_off < wrong) {
         double other = o->other;
         move_believed(o, other);
         o->other = -other;
@@ -898,7 +918,6 @@ static void gate(struct buckets *b, enum bucket k, int64_t span_ms)
     int64_t until = b->at + (span_ms > day ? day : span_ms);
     if (span_ms < 0 || until <= b->gate_until)
         return;
-    b->gate_from = b->at;
     b->gate_until = until;
     b->gate_by = k;
 }
@@ -939,7 +958,8 @@ static void quota_refused(struct buckets *b, const struct bucket_ticket *t,
             return;
         double bore = most(0.9 * t->excess[k] / r, 1 / r);
         o->hidden_ms = o->hidden_ms > 0 ? least(0.9 * o->hidden_ms, bore) : bore;
-        o->hidden_ms = within(o->hidden_ms, least(1000 * 0.5, 1 / r), MINUTE_MS);
+        o->hidden_ms = within(
+            o->hidden_ms, k == BUCKET_REQUESTS ? 1 / r : HIDDEN_LEAST_MS, MINUTE_MS);
         o->hidden_at = b->at;
         o->proven_ms = least(o->proven_ms, o->hidden_ms);
         o->earlier_ms = least(o->earlier_ms, o->hidden_ms);
@@ -965,6 +985,7 @@ static void accelerated(struct buckets *b, enum bucket k,
                         const struct bucket_refused *r)
 {
     struct bucket_one *o = &b->one[k];
+    o->pace = least(o->pace, 0);
     if (r->stated_now > 0 && r->stated_next > r->stated_now) {
         o->ramp_from = within(r->stated_now, 1, LIMIT_MAX);
         o->ramp_step = within(r->stated_next - r->stated_now, 0, LIMIT_MAX);
@@ -979,7 +1000,7 @@ static void accelerated(struct buckets *b, enum bucket k,
         lately +=
             o->used[(b->used_slice + BUCKET_USED_SLICES - i) % BUCKET_USED_SLICES];
     double span = BUCKET_USED_SLICE_MS + (double)(b->at % BUCKET_USED_SLICE_MS);
-    double from = most(0.7 * lately * MINUTE_MS / span, o->typical);
+    double from = most(0.7 * lately * MINUTE_MS / span, o->limit / 50);
     if (o->ramp_from > 0)
         from = least(from, 0.7 * ramp_of(o, b->at));
     o->ramp_from = o->ramp_again = within(from, 1e-3, LIMIT_MAX);
@@ -991,7 +1012,6 @@ void buckets_refused(struct buckets *b, struct bucket_ticket *t,
                      const struct bucket_refused *r, int64_t now)
 {
     advance(b, moment(now));
-    now = b->at;
     out_ends(b, t);
     take_back(b, t);
     if (r->kind != REFUSED_QUOTA && r->kind != REFUSED_ACCELERATION)
@@ -1133,8 +1153,8 @@ bool buckets_sane(const struct buckets *b)
 {
     if (b->version != BUCKETS_VERSION || b->size != sizeof *b)
         return false;
-    const int64_t moments[] = {b->at,        b->began_at,   b->last_take_at,
-                               b->gate_from, b->gate_until, b->reserved_until};
+    const int64_t moments[] = {b->at, b->began_at, b->last_take_at, b->gate_until,
+                               b->reserved_until};
     for (size_t i = 0; i < sizeof moments / sizeof moments[0]; i++)
         if (!moment_sane(moments[i]))
             return false;

@@ -91,14 +91,14 @@ struct bucket_flow {
 
 struct buckets {
     uint32_t version, size;
-    uint64_t seq;                  /* of the last request */
-    uint64_t told_seq;             /* of the newest whose headers were heard */
-    int64_t at;                    /* the model stands at this moment */
-    int64_t began_at;              /* this run of runs */
-    int64_t last_take_at;          /* 0: nothing left yet */
-    int64_t heard_at;              /* anything of what is in flight */
-    uint8_t checked;               /* an answer of this run has come */
-    int64_t gate_from, gate_until; /* told to wait */
+    uint64_t seq;         /* of the last request */
+    uint64_t told_seq;    /* of the newest whose headers were heard */
+    int64_t at;           /* the model stands at this moment */
+    int64_t began_at;     /* this run of runs */
+    int64_t last_take_at; /* 0: nothing left yet */
+    int64_t heard_at;     /* anything of what is in flight */
+    uint8_t checked;      /* an answer of this run has come */
+    int64_t gate_until;   /* told to wait, on account of bucket `gate_by` */
     int32_t gate_by;
     double out;                     /* requests outstanding */
     int64_t reserved_until;         /* for a request that needs a full bucket */

@@ -180,7 +180,7 @@ bool lane_ended(struct lane *l, const struct lane_end *end, int64_t now)
         if (end->j->rate == RATE_CONCURRENCY ||
             (!modelled && end->j->rate != RATE_EDGE))
             window_cut(&l->window, now, end->started_at);
-        return hold(l, end, now);
+        return end->alone && end->j->rate == RATE_QUOTA ? false : hold(l, end, now);
     case VERDICT_OVERLOADED:
         window_cut(&l->window, now, end->started_at);
         if (breaker_bad(&l->breaker, LANE_TRIP, end->probe, now))

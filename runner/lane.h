@@ -75,6 +75,7 @@ struct lane_end {
     const struct judgement *j;
     int64_t started_at, wall_now;
     bool probe, bare_reset;
+    bool alone; /* larger than a bucket: a refusal is its own, not the lane's */
     uint64_t random;
 };
 

@@ -66,7 +66,9 @@ static void lane_join(struct runner *r, struct lane *l)
     if (share_first(l->share)) {
         for (int i = 0; i < SHARE_SLOTS; i++)
             x->slot[i] = -1;
-        x->hold_until = 0; /* the account store has it, by the wall's clock */
+        /* The account store has the hold, by the wall's clock; these are of a time that
+         * may have ended with the last boot. */
+        x->hold_until = x->buckets.gate_until = 0;
         *x->why = '\0';
     }
     if (!buckets_sane(&x->buckets))
