@@ -581,3 +581,31 @@ const char *catalog_usd(picodollars amount, char *buf)
         buf[--len] = '\0';
     return buf;
 }
+
+int catalog_dollars(const char *text, picodollars *ret)
+{
+    picodollars n = 0, unit = PICODOLLARS_PER_DOLLAR;
+    const char *c = *text == '$' ? text + 1 : text;
+    if (*c < '0' || *c > '9')
+        return -1;
+    for (; *c >= '0' && *c <= '9'; c++) {
+        n = n * 10 + (*c - '0');
+        if (n > 1000000)
+            return -1;
+    }
+    n *= PICODOLLARS_PER_DOLLAR;
+    if (*c == '.') {
+        if (c[1] < '0' || c[1] > '9')
+            return -1;
+        for (c++; *c >= '0' && *c <= '9'; c++) {
+            unit /= 10;
+            if (unit == 0 && *c != '0')
+                return -1;
+            n += unit * (*c - '0');
+        }
+    }
+    if (*c != '\0')
+        return -1;
+    *ret = n;
+    return 0;
+}

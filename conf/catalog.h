@@ -60,6 +60,10 @@ const struct model *catalog_at(const struct catalog *c, size_t i);
 /* What this usage costs. Saturates at INT64_MAX instead of wrapping. */
 picodollars catalog_cost(const struct model *m, const struct usage *u);
 
+/* "12.50", "0.000001", "$3": dollars, at most twelve decimals and a million of them; no
+ * float comes near it. 0 or -1. */
+int catalog_dollars(const char *text, picodollars *ret);
+
 /* "0.000123": exact, at least six decimals, no trailing zeros beyond those.
  * `buf` of CATALOG_USD_MAX bytes. Returns buf. */
 enum { CATALOG_USD_MAX = 32 };

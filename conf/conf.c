@@ -1,5 +1,7 @@
 #include "conf/conf.h"
 
+#include "conf/catalog.h"
+
 #include "runner/err.h"
 
 #include <ctype.h>
@@ -18,7 +20,15 @@ enum {
     ROUTES_MAX = 200,
 };
 
-enum opt_type { OPT_STRING, OPT_COUNT, OPT_DURATION, OPT_SIZE, OPT_CHOICE, OPT_WORDS };
+enum opt_type {
+    OPT_STRING,
+    OPT_COUNT,
+    OPT_DURATION,
+    OPT_SIZE,
+    OPT_DOLLARS,
+    OPT_CHOICE,
+    OPT_WORDS
+};
 
 struct opt {
     const char *name;
@@ -182,6 +192,47 @@ static const struct opt options[] = {
      .help =
          "jobs that may have been answered when a run died: send again, or hold for "
          "a person"},
+
+    {.name = "jobs.on_truncation",
+     .type = OPT_CHOICE,
+     .at = AT(jobs.on_truncation),
+     .def = "raise",
+     .choices = "raise keep fail",
+     .help =
+         "an answer cut at max_tokens: ask once more with twice as many, keep it as "
+         "done, or fail the job"},
+    {.name = "jobs.cache",
+     .type = OPT_CHOICE,
+     .at = AT(jobs.cache),
+     .def = "auto",
+     .choices = "auto off",
+     .help = "auto: what many jobs begin with is cached where that is cheaper"},
+
+    {.name = "budget.run",
+     .type = OPT_DOLLARS,
+     .at = AT(budget.run),
+     .def = "0",
+     .guarded = true,
+     .help = "a run never costs more dollars than this; 0: no ceiling"},
+    {.name = "budget.day",
+     .type = OPT_DOLLARS,
+     .at = AT(budget.day),
+     .def = "0",
+     .guarded = true,
+     .help = "all runs of an account on one day, all queues together; 0: no ceiling"},
+    {.name = "budget.month",
+     .type = OPT_DOLLARS,
+     .at = AT(budget.month),
+     .def = "0",
+     .guarded = true,
+     .help = "all runs of an account in one month; 0: no ceiling"},
+    {.name = "budget.zone",
+     .type = OPT_STRING,
+     .at = AT(budget.zone),
+     .def = "",
+     .guarded = true,
+     .help = "the time zone in which days and months begin, such as Europe/Berlin; "
+             "empty: the machine's"},
 
     {.name = "intake.ignore",
      .type = OPT_WORDS,
@@ -452,6 +503,14 @@ static int set_number(const struct opt *o, const char *name, int64_t *to,
     return 0;
 }
 
+static int set_dollars(const char *name, int64_t *to, const char *value, struct err *e)
+{
+    if (catalog_dollars(value, to) < 0)
+        return err_set(e, ERR_CONF, "%s = %s: want dollars, such as 12.50", name,
+                       value);
+    return 0;
+}
+
 static int set_option(const struct opt *o, void *base, const char *name,
                       const char *value, struct err *e)
 {
@@ -463,6 +522,8 @@ static int set_option(const struct opt *o, void *base, const char *name,
         return set_words(at, value, e);
     case OPT_CHOICE:
         return set_choice(o, name, at, value, e);
+    case OPT_DOLLARS:
+        return set_dollars(name, at, value, e);
     case OPT_COUNT:
     case OPT_DURATION:
     case OPT_SIZE:
@@ -755,10 +816,26 @@ static int check_url(const char *url, struct err *e)
                    url);
 }
 
+/* A zone that is misspelt would quietly be UTC. */
+static int check_zone(const char *zone, struct err *e)
+{
+    char path[256];
+    if (*zone == '\0')
+        return 0;
+    int n = snprintf(path, sizeof path, "/usr/share/zoneinfo/%s", zone);
+    if (strstr(zone, "..") || n >= (int)sizeof path || access(path, R_OK) < 0)
+        return err_set(
+            e, ERR_CONF,
+            "budget.zone = %.80s: no such time zone on this machine; want one "
+            "such as Europe/Berlin (Debian's tzdata has them)",
+            zone);
+    return 0;
+}
+
 int conf_check(const struct conf *c, struct err *e)
 {
     char option[160];
-    if (check_url(c->api.base_url, e) < 0 ||
+    if (check_url(c->api.base_url, e) < 0 || check_zone(c->budget.zone, e) < 0 ||
         check_tier_name(c, "jobs.tier", c->jobs.tier, e) < 0)
         return -1;
     for (size_t i = 0; i < c->tiers_len; i++) {

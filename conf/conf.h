@@ -18,6 +18,8 @@ struct err;
  * environment < --set.
  */
 enum in_doubt { IN_DOUBT_AGAIN, IN_DOUBT_HOLD };
+enum on_truncation { TRUNCATED_RAISE, TRUNCATED_KEEP, TRUNCATED_FAIL };
+enum cache_when { CACHE_AUTO, CACHE_OFF };
 enum stream_when { STREAM_AUTO, STREAM_ALWAYS, STREAM_NEVER };
 enum store_sync { SYNC_FULL, SYNC_OFF };
 
@@ -58,8 +60,12 @@ struct conf {
     struct {
         char *tier;
         int64_t max_tokens;
-        int in_doubt;
+        int in_doubt, on_truncation, cache;
     } jobs;
+    struct {
+        int64_t run, day, month; /* picodollars; 0: no ceiling */
+        char *zone;
+    } budget;
     struct {
         struct words ignore;
         int64_t settle_ms, max_bytes;

@@ -25,6 +25,12 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS bill (account TEXT, run TEXT, day TEXT, spent INT NOT"
     " NULL, PRIMARY KEY (run, day, account)) WITHOUT ROWID;";
 
+/* Of later versions, each a string: a store of version n gets the n-th and all behind. */
+static const char *const migrations[] = {
+    "ALTER TABLE bill ADD COLUMN doubt INT NOT NULL DEFAULT 0;"
+    "ALTER TABLE bill ADD COLUMN lease INT NOT NULL DEFAULT 0;",
+};
+
 #define STATEMENTS(X)                                                                  \
     X(NAME, "SELECT account FROM alias WHERE fingerprint = ?1")                        \
     X(LEARN, "REPLACE INTO alias (fingerprint, account) VALUES (?1, ?2)")              \
@@ -40,7 +46,17 @@ static const char schema[] =
     X(SET_LANE,                                                                        \
       "REPLACE INTO lane (account, lane, hold_until, hold_span, hold_why, rpm,"        \
       " itpm, otpm) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                          \
-    X(BILL, "REPLACE INTO bill (account, run, day, spent) VALUES (?1, ?2, ?3, ?4)")
+    X(BILL,                                                                            \
+      "REPLACE INTO bill (account, run, day, spent, doubt, lease) VALUES (?1, ?2,"     \
+      " ?3, ?4, ?5, ?6)")                                                              \
+    X(BEGIN, "BEGIN IMMEDIATE")                                                        \
+    X(COMMIT, "COMMIT")                                                                \
+    X(ROLLBACK, "ROLLBACK")                                                            \
+    X(OTHERS,                                                                          \
+      "SELECT COALESCE(SUM(CASE WHEN day = ?3 THEN MAX(spent + doubt, lease)"          \
+      " ELSE 0 END), 0), COALESCE(SUM(MAX(spent + doubt, lease)), 0) FROM bill"        \
+      " WHERE account = ?1 AND substr(day, 1, 7) = substr(?3, 1, 7) AND NOT"           \
+      " (run = ?2 AND day = ?3)")
 
 enum {
 #define X(name, sql) SQL_##name,
@@ -86,6 +102,39 @@ int account_dir(char *buf, size_t size, struct err *e)
     return 0;
 }
 
+static int version_of(sqlite3 *db)
+{
+    sqlite3_stmt *q = NULL;
+    int version = -1;
+    if (sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &q, NULL) == SQLITE_OK &&
+        sqlite3_step(q) == SQLITE_ROW)
+        version = sqlite3_column_int(q, 0);
+    sqlite3_finalize(q);
+    return version;
+}
+
+/* Several runners may open it at once: who holds the lock looks again. */
+static int migrate(sqlite3 *db)
+{
+    enum { VERSION = sizeof migrations / sizeof migrations[0] };
+    if (version_of(db) >= VERSION)
+        return 0;
+    if (sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK)
+        return -1;
+    int version = version_of(db);
+    for (; version >= 0 && version < VERSION; version++) {
+        char done[64];
+        snprintf(done, sizeof done, "PRAGMA user_version = %d", version + 1);
+        if (sqlite3_exec(db, migrations[version], NULL, NULL, NULL) != SQLITE_OK ||
+            sqlite3_exec(db, done, NULL, NULL, NULL) != SQLITE_OK)
+            break;
+    }
+    if (version >= VERSION && sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK)
+        return 0;
+    sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    return -1;
+}
+
 struct account_store *account_open(const char *dir, struct err *e)
 {
     struct account_store *st = calloc(1, sizeof *st);
@@ -107,7 +156,8 @@ struct account_store *account_open(const char *dir, struct err *e)
     sqlite3_busy_timeout(st->db, 5000);
     if (sqlite3_exec(st->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL",
                      NULL, NULL, NULL) != SQLITE_OK ||
-        sqlite3_exec(st->db, schema, NULL, NULL, NULL) != SQLITE_OK) {
+        sqlite3_exec(st->db, schema, NULL, NULL, NULL) != SQLITE_OK ||
+        migrate(st->db) < 0) {
         refused(st, e);
         goto bad;
     }
@@ -265,12 +315,57 @@ int account_lane_set(struct account_store *st, const char *account, const char *
 }
 
 int account_bill(struct account_store *st, const char *account, const char *run,
-                 const char *day, picodollars spent, struct err *e)
+                 const char *day, const struct account_row *row, struct err *e)
 {
     sqlite3_stmt *q = with_text(st, SQL_BILL, account, run);
     sqlite3_bind_text(q, 3, day, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(q, 4, spent);
+    sqlite3_bind_int64(q, 4, row->spent);
+    sqlite3_bind_int64(q, 5, row->doubt);
+    sqlite3_bind_int64(q, 6, row->lease);
     return done(st, q, e);
+}
+
+static int others_of(struct account_store *st, const char *account, const char *run,
+                     const char *day, struct account_others *o)
+{
+    sqlite3_stmt *q = with_text(st, SQL_OTHERS, account, run);
+    sqlite3_bind_text(q, 3, day, -1, SQLITE_STATIC);
+    bool found = sqlite3_step(q) == SQLITE_ROW;
+    if (found)
+        *o = (struct account_others){sqlite3_column_int64(q, 0),
+                                     sqlite3_column_int64(q, 1)};
+    sqlite3_reset(q);
+    return found ? 0 : -1;
+}
+
+int account_lease(struct account_store *st, const char *account, const char *run,
+                  const char *day, struct account_row *row, account_grant_fn *grant,
+                  void *arg, struct err *e)
+{
+    struct account_others o;
+    picodollars lease;
+    if (sqlite3_step(st->sql[SQL_BEGIN]) != SQLITE_DONE) {
+        refused(st, e);
+        sqlite3_reset(st->sql[SQL_BEGIN]);
+        return -1;
+    }
+    sqlite3_reset(st->sql[SQL_BEGIN]);
+    if (others_of(st, account, run, day, &o) < 0)
+        goto bad;
+    lease = grant(arg, &o);
+    if (lease >= 0)
+        row->lease = lease;
+    if (account_bill(st, account, run, day, row, e) < 0)
+        goto bad;
+    int rc = sqlite3_step(st->sql[SQL_COMMIT]);
+    sqlite3_reset(st->sql[SQL_COMMIT]);
+    if (rc == SQLITE_DONE)
+        return 0;
+bad:
+    refused(st, e);
+    sqlite3_step(st->sql[SQL_ROLLBACK]);
+    sqlite3_reset(st->sql[SQL_ROLLBACK]);
+    return -1;
 }
 
 /* One lock file an account; its name is the account's with what paths dislike replaced.

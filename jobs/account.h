@@ -66,10 +66,32 @@ int account_lane(struct account_store *st, const char *account, const char *lane
 int account_lane_set(struct account_store *st, const char *account, const char *lane,
                      const struct account_lane *l, struct err *e);
 
-/* What a run has spent on a day, in all so far: saying it again replaces it, so that a
- * run that died can be told again from its own store. `day` is YYYY-MM-DD. */
+/*
+ * The bill: a row for each run and day, YYYY-MM-DD. Saying it again replaces it, so that
+ * a run that died can be told again from its own store. `doubt` is what its attempts in
+ * doubt may have cost at worst; `lease` the total up to which a run that lives may
+ * commit itself. A row counts as spent + doubt, or as its lease where that is more: so
+ * a runner that died still holds all that it may have spent.
+ */
+struct account_row {
+    picodollars spent, doubt, lease;
+};
 int account_bill(struct account_store *st, const char *account, const char *run,
-                 const char *day, picodollars spent, struct err *e);
+                 const char *day, const struct account_row *row, struct err *e);
+
+/* What the rows of others come to: on the day, in its month. */
+struct account_others {
+    picodollars day, month;
+};
+
+/*
+ * Ask for a larger lease: `row` is what the run's own row should say, its lease given by
+ * `grant`, which is called within the transaction and returns it (-1: as it was).
+ */
+typedef picodollars account_grant_fn(void *arg, const struct account_others *o);
+int account_lease(struct account_store *st, const char *account, const char *run,
+                  const char *day, struct account_row *row, account_grant_fn *grant,
+                  void *arg, struct err *e);
 
 /*
  * The right to send an account's one probe, among all runners of this machine. 1 it is

@@ -72,7 +72,12 @@ enum job_asks {
     ASKS_CACHE = 1 << 6,         /* `cache_control` at the top level */
     ASKS_SERVER_SIDE =
         1 << 7, /* mcp_servers, container, fallbacks: work we cannot bound */
+    ASKS_UNBOUNDED = 1 << 8, /* files, URLs, PDFs, the server's tools: input that the
+                                bytes do not bound */
+    ASKS_NO_CACHE = 1 << 9,  /* `cache = off` */
+    ASKS_IMAGES = 1 << 16,   /* from here on: how many images, up to ASKS_IMAGES_MAX */
 };
+enum { ASKS_IMAGES_MAX = 0x7fff };
 
 /*
  * One request as its file says it. `body` holds the members of the Messages body as
@@ -89,6 +94,7 @@ struct job_spec {
     char *tags;         /* words joined by commas, sorted, no blanks: "a,b" */
     int64_t priority;   /* higher goes first; 0 by default */
     int64_t max_tokens; /* 0: not said */
+    int64_t max_cost;   /* picodollars that it may cost at worst; 0: not said */
     unsigned asks;
     char *body;
     size_t body_len;

@@ -1,7 +1,8 @@
 /*
  * .json and one line of .jsonl: a body as the Messages API takes it, or one request as
  * the Message Batches API takes it, {"custom_id": ..., "params": {...}}. Beside either
- * may stand "nightmill": {"tier", "priority", "tags"}, which is never sent.
+ * may stand "nightmill": {"tier", "priority", "tags", "max_cost", "cache"}, which is
+ * never sent.
  *
  * A line is scanned twice at most (itself and its params) and never parsed: the body is
  * cut out of it, byte for byte, around the few members that are ours to fill in.
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/catalog.h"
 #include "jobs/job.h"
 #include "jobs/jsonscan.h"
 #include "jobs/source.h"
@@ -211,6 +213,31 @@ static int hint_tags(struct job_spec *s, struct json_span v, struct err *e)
     return rc;
 }
 
+/* A number or a text: either way the very digits that stand there. */
+static int hint_max_cost(struct job_spec *s, struct json_span v, struct err *e)
+{
+    char digits[40];
+    const char *at = v.at;
+    size_t len = v.len;
+    (void)e;
+    if (json_type(v) == '"' && len >= 2) {
+        at++;
+        len -= 2;
+    }
+    if (len >= sizeof digits)
+        return -1;
+    memcpy(digits, at, len);
+    digits[len] = '\0';
+    return catalog_dollars(digits, &s->max_cost) == 0 && s->max_cost > 0 ? 0 : -1;
+}
+
+static int hint_cache(struct job_spec *s, struct json_span v, struct err *e)
+{
+    (void)e;
+    s->asks |= json_is(v, "off") ? ASKS_NO_CACHE : 0;
+    return json_is(v, "off") || json_is(v, "auto") ? 0 : -1;
+}
+
 static int read_hints(const struct reader *r, struct json_span object)
 {
     static const struct {
@@ -222,6 +249,8 @@ static int read_hints(const struct reader *r, struct json_span object)
         {"priority", "nightmill.priority", hint_priority,
          "a whole number from -1000000 to 1000000"},
         {"tags", "nightmill.tags", hint_tags, "up to 32 words"},
+        {"max_cost", "nightmill.max_cost", hint_max_cost, "dollars, such as 0.25"},
+        {"cache", "nightmill.cache", hint_cache, "\"auto\" or \"off\""},
     };
     enum { HINTS = sizeof hints / sizeof hints[0] };
 
@@ -234,8 +263,8 @@ static int read_hints(const struct reader *r, struct json_span object)
     if (json_members(object, want, HINTS, &f) < 0)
         return err_set(r->e, ERR_INPUT, "%zu: %s in nightmill",
                        line_of(r, object.at + f.offset), f.what);
-    if (nothing_else(r, object, want, HINTS, "in nightmill", "tier, priority or tags") <
-        0)
+    if (nothing_else(r, object, want, HINTS, "in nightmill",
+                     "tier, priority, tags, max_cost or cache") < 0)
         return -1;
     for (size_t i = 0; i < HINTS; i++)
         if (want[i].value.at && hints[i].set(r->spec, want[i].value, r->e) < 0)
@@ -309,6 +338,57 @@ static const struct {
     {KEY_MAX_TOKENS, read_max_tokens},
 };
 
+/*
+ * What makes a request's input larger than its bytes. In JSON that was found valid an
+ * unescaped `"type"` before a colon is a member's name wherever it stands.
+ */
+static unsigned input_asks(struct json_span s)
+{
+    static const struct {
+        const char *value;
+        unsigned asks;
+    } kinds[] = {{"\"url\"", ASKS_UNBOUNDED},
+                 {"\"file\"", ASKS_UNBOUNDED},
+                 {"\"document\"", ASKS_UNBOUNDED},
+                 {"\"container_upload\"", ASKS_UNBOUNDED},
+                 {"\"image\"", ASKS_IMAGES}};
+    static const char member[] = "\"type\"";
+    unsigned found = 0, images = 0;
+    const char *p = s.at, *end = s.at + s.len;
+    while (p && (p = memmem(p, (size_t)(end - p), member, sizeof member - 1)) != NULL) {
+        p += sizeof member - 1;
+        while (p < end && between_members(*p))
+            p++;
+        if (p == end || *p != ':')
+            continue;
+        for (p++; p < end && between_members(*p);)
+            p++;
+        for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+            size_t n = strlen(kinds[i].value);
+            if ((size_t)(end - p) < n || memcmp(p, kinds[i].value, n) != 0)
+                continue;
+            if (kinds[i].asks == ASKS_IMAGES)
+                images += images < ASKS_IMAGES_MAX;
+            else
+                found |= kinds[i].asks;
+        }
+    }
+    return found | images * ASKS_IMAGES;
+}
+
+/* A tool that the server runs reads what we never see. */
+static bool has_server_tools(struct json_span tools)
+{
+    struct json_span tool;
+    for (size_t pos = 0;
+         json_type(tools) == '[' && json_next(tools, &pos, NULL, &tool);) {
+        struct json_span type = json_get(tool, "type");
+        if (type.at && !json_is(type, "custom"))
+            return true;
+    }
+    return false;
+}
+
 static int cut_body(const struct reader *r, struct json_span object,
                     const struct json_want *want)
 {
@@ -346,6 +426,9 @@ static int read_body(const struct reader *r, struct json_span object,
             r->spec->asks |= asks[i];
     if (json_get(want[KEY_OUTPUT_CONFIG].value, "effort").at)
         r->spec->asks |= ASKS_EFFORT;
+    r->spec->asks |= input_asks(want[KEY_MESSAGES].value);
+    if (has_server_tools(want[KEY_TOOLS].value))
+        r->spec->asks |= ASKS_UNBOUNDED;
     return cut_body(r, object, want);
 }
 

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/catalog.h"
 #include "jobs/job.h"
 #include "jobs/source.h"
 #include "runner/err.h"
@@ -70,6 +71,22 @@ static int set_text(const struct key *k, void *to, const char *value, struct err
     return 0;
 }
 
+static int set_dollars(const struct key *k, void *to, const char *value, struct err *e)
+{
+    (void)k;
+    (void)e;
+    return catalog_dollars(value, to) == 0 && *(int64_t *)to > 0 ? 0 : -1;
+}
+
+static int set_cache(const struct key *k, void *to, const char *value, struct err *e)
+{
+    (void)k;
+    (void)e;
+    bool off = strcmp(value, "off") == 0;
+    *(unsigned *)to |= off ? ASKS_NO_CACHE : 0;
+    return off || strcmp(value, "auto") == 0 ? 0 : -1;
+}
+
 #define AT(field) offsetof(struct front, field)
 
 static const struct key keys[] = {
@@ -83,6 +100,8 @@ static const struct key keys[] = {
     {"priority", set_number, AT(spec.priority), -SOURCE_PRIORITY_MAX,
      SOURCE_PRIORITY_MAX, "a whole number from -1000000 to 1000000"},
     {"tags", set_tags, AT(spec.tags), 0, 0, "up to 32 words, joined by commas"},
+    {"max_cost", set_dollars, AT(spec.max_cost), 0, 0, "dollars, such as 0.25"},
+    {"cache", set_cache, AT(spec.asks), 0, 0, "auto or off"},
 };
 enum { KEYS = sizeof keys / sizeof keys[0] };
 

@@ -58,6 +58,7 @@ enum move_kind {
     MOVE_RETRY,
     MOVE_CANCEL, /* at most `limit` (0: all); `count`: the request that is answered with the last */
     MOVE_ANSWERED_REQUEST, /* a request of another command was carried out */
+    MOVE_DOUBT_OVER,       /* `attempt` is in doubt no more: it cost what it reported */
     MOVE_RESULTS,          /* results up to a sequence number are on disk */
     MOVE_RESULT_FILE,      /* one results file's durable length */
     MOVE_RUN_BEGIN,
@@ -107,6 +108,7 @@ struct move {
         const char *message; /* the answer to keep; NULL: none */
         size_t message_len;
         int attempts, silent; /* the job's counts from now on */
+        int64_t raised;       /* SETTLE: max_tokens from now on; 0: the job's own */
     } at;
     bool gone;             /* SOURCE_END: nothing missing may be called gone if false */
     int64_t changed;       /* out: rows */
@@ -160,8 +162,10 @@ int store_each_source(struct store *st, store_source_fn *fn, void *arg, struct e
 struct store_job {
     int64_t id, source, revision, line, priority, max_tokens, bytes, ready_at, seq;
     int64_t finished_at, first_started, sendings;
-    picodollars cost; /* of all its attempts so far */
-    int64_t rests;    /* how often it came to rest: above 1, it has an earlier result */
+    picodollars cost;     /* of all its attempts so far */
+    picodollars max_cost; /* that it may cost at worst, in its own words; 0: none */
+    int64_t raised;       /* max_tokens in place of its own; 0: it was not raised */
+    int64_t rests; /* how often it came to rest: above 1, it has an earlier result */
     enum job_state state;
     enum job_outcome outcome;
     unsigned asks;
@@ -204,6 +208,11 @@ typedef int store_attempt_fn(void *arg, const struct store_attempt *a,
                              const struct store_job *j);
 int store_each_out(struct store *st, store_attempt_fn *fn, void *arg, struct err *e);
 
+/* All attempts of a run, without their answers, in the order they left. */
+typedef int store_sent_fn(void *arg, const struct store_attempt *a);
+int store_each_attempt(struct store *st, int64_t run, store_sent_fn *fn, void *arg,
+                       struct err *e);
+
 /* Finished and parked jobs that came to rest behind `seq`, in the order they were taken
  * in; with `source` not 0 only its. The last attempt and the kept answer come with
  * each. */
@@ -244,6 +253,26 @@ struct store_totals {
     int64_t revisions; /* all that wait, of jobs in any state */
 };
 int store_totals(struct store *st, struct store_totals *ret, struct err *e);
+
+/*
+ * The ledger: every attempt's tokens and cost, summed up by one property of it. `key` is
+ * lent; for tags it is the job's whole list. In doubt apart, as a range.
+ */
+enum store_by { BY_DAY, BY_MODEL, BY_TIER, BY_LANE, BY_TAG, BY_RUN, BY_COUNT };
+struct store_entry {
+    const char *key;
+    int64_t attempts, done; /* done: with an answer that its job was done with */
+    struct usage usage;
+    picodollars cost;
+    int64_t doubt;
+    picodollars doubt_low, doubt_high;
+};
+typedef int store_entry_fn(void *arg, const struct store_entry *x);
+int store_ledger(struct store *st, enum store_by by, store_entry_fn *fn, void *arg,
+                 struct err *e);
+
+/* Attempts in doubt, with their jobs. */
+int store_each_doubt(struct store *st, store_attempt_fn *fn, void *arg, struct err *e);
 
 /* Open requests of other commands, oldest first. */
 struct store_request {

@@ -69,6 +69,10 @@ static const char *const migrations[] = {
     " length INT NOT NULL DEFAULT 0);"
     "CREATE TABLE request (id INTEGER PRIMARY KEY, verb TEXT NOT NULL, job TEXT, at "
     "INT);",
+    /* raised: max_tokens, where an answer was cut and is asked for once more */
+    "ALTER TABLE job ADD COLUMN max_cost INT NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN raised INT NOT NULL DEFAULT 0;"
+    "ALTER TABLE staged ADD COLUMN max_cost INT NOT NULL DEFAULT 0;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 
@@ -77,9 +81,10 @@ enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
     "j.ready_at,"                                                                      \
     " j.seq, j.finished, j.state, j.outcome, j.asks, j.attempts, j.silent, j.gone,"    \
     " j.name, j.custom_id, j.lane, j.tier, j.model, j.effort, j.tags, j.says, j.type," \
-    " s.path, s.bulk, j.rests, j.first_started, j.sendings, j.cost, j.members"
+    " s.path, s.bulk, j.rests, j.first_started, j.sendings, j.cost,"                   \
+    " j.max_cost, j.raised, j.members"
 #define JOB_FROM " FROM job j JOIN source s ON s.id = j.source"
-enum { JOB_COLUMN_COUNT = 32 };
+enum { JOB_COLUMN_COUNT = 34 };
 
 #define ATTEMPT_COLUMNS                                                               \
     "a.id, a.job, a.revision, a.no, a.run, a.started, e.ended, COALESCE(e.state, 0)," \
@@ -107,9 +112,9 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(NEW_JOB,                                                                           \
       "INSERT INTO job (state, outcome, source, line, scan, priority, lane,"             \
       " asks, max_tokens, bytes, name, custom_id, digest, tier, model, effort,"          \
-      " tags, says, seq, finished, rests, members) VALUES (?1, ?2, ?3, ?4, ?5, ?6,"      \
-      " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?19 > 0,"     \
-      " ?21)"                                                                            \
+      " tags, says, seq, finished, rests, members, max_cost) VALUES (?1, ?2, ?3, ?4,"    \
+      " ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"      \
+      " ?19 > 0, ?21, ?22)"                                                              \
       " ON CONFLICT (name) DO NOTHING")                                                  \
     X(KNOWN_JOB,                                                                         \
       "SELECT j.id, j.state, j.digest, j.source, j.scan, s.gone, j.outcome, j.gone"      \
@@ -124,18 +129,19 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
       " CASE WHEN ?18 > 0 THEN ?18 ELSE seq END, rests = rests + (?18 > 0), finished "   \
       "= ?19, type ="                                                                    \
       " NULL, revision = revision + 1, ready_at = 0, attempts = 0, silent ="             \
-      " 0, last_attempt = 0, members = ?20 WHERE id = ?1")                               \
+      " 0, last_attempt = 0, members = ?20, max_cost = ?21, raised = 0 WHERE id = ?1")   \
     X(PUT_BODY, "REPLACE INTO body (job, members) VALUES (?1, ?2)")                      \
     X(DROP_BODY, "DELETE FROM body WHERE job = ?1")                                      \
     X(STAGE,                                                                             \
       "REPLACE INTO staged (job, source, line, priority, asks, max_tokens, bytes,"       \
-      " lane, digest, tier, model, effort, tags, says, members) VALUES (?1, ?2,"         \
-      " ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)")                      \
+      " lane, digest, tier, model, effort, tags, says, members, max_cost) VALUES (?1,"   \
+      " ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)")             \
     X(UNSTAGE_ONE, "DELETE FROM staged WHERE job = ?1")                                  \
-    X(STAGED, "SELECT t.job, t.source, t.line, t.priority, t.asks, t.max_tokens,"        \
-              " t.bytes, t.lane, t.digest, t.tier, t.model, t.effort, t.tags, t.says,"   \
-              " t.members, j.scan FROM staged t JOIN job j ON j.id = t.job"              \
-              " WHERE j.state <> 1 LIMIT ?1")                                            \
+    X(STAGED,                                                                            \
+      "SELECT t.job, t.source, t.line, t.priority, t.asks, t.max_tokens,"                \
+      " t.bytes, t.lane, t.digest, t.tier, t.model, t.effort, t.tags, t.says,"           \
+      " t.members, j.scan, t.max_cost FROM staged t JOIN job j ON j.id = t.job"          \
+      " WHERE j.state <> 1 LIMIT ?1")                                                    \
     X(UNSTAGE_SOURCES, "UPDATE source SET stamp = '', whole = 0 WHERE id IN"             \
                        " (SELECT source FROM staged)")                                   \
     X(UNSTAGE_ALL, "DELETE FROM staged")                                                 \
@@ -157,7 +163,7 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(SETTLE,                                                                            \
       "UPDATE job SET state = ?2, outcome = ?3, ready_at = ?4, ready_span = ?5,"         \
       " attempts = ?6, silent = ?7, finished = ?8, says = ?9, type = ?10,"               \
-      " cost = cost + ?11, sendings = sendings - ?12, seq ="                             \
+      " raised = ?16, cost = cost + ?11, sendings = sendings - ?12, seq ="               \
       " CASE WHEN ?13 > 0 THEN ?13 ELSE seq END, rests = rests + (?13 > 0), members ="   \
       " CASE ?2 WHEN 2 THEN NULL ELSE members END, last_attempt = ?14, first_started "   \
       "="                                                                                \
@@ -175,7 +181,8 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
       "UPDATE source SET parked = NULL WHERE parked IS NOT NULL AND id IN"               \
       " (SELECT source FROM job WHERE ?1 IS NULL OR name = ?1 OR name GLOB ?1)")         \
     X(RETRY, "UPDATE job SET state = 0, outcome = 0, ready_at = 0, attempts = 0,"        \
-             " silent = 0, says = NULL, type = NULL, last_attempt = 0 WHERE state IN "   \
+             " silent = 0, says = NULL, type = NULL, last_attempt = 0, raised = 0"       \
+             " WHERE state IN "                                                          \
              "(3, 4) AND gone = 0"                                                       \
              " AND outcome <> ?2 AND (?1 IS NULL OR name = ?1 OR name GLOB ?1)")         \
     X(CANCELABLE, "SELECT id FROM job WHERE id > ?2 AND state IN (0, 4) AND"             \
@@ -183,6 +190,9 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(CANCEL, "UPDATE job SET state = 3, outcome = ?2, finished = ?3, seq = ?4, "        \
               "rests = rests + 1, says ="                                                \
               " 'canceled on request' WHERE id = ?1")                                    \
+    X(DOUBT_OVER, "UPDATE ending SET state = 1 WHERE attempt = ?1 AND state = 2")        \
+    X(DOUBT_COST, "UPDATE run SET spent = spent + (SELECT cost FROM ending WHERE"        \
+                  " attempt = ?1) WHERE id = (SELECT run FROM sending WHERE id = ?1)")   \
     X(DROP_REQUEST, "DELETE FROM request WHERE id = ?1")                                 \
     X(RESULT_FILE, "REPLACE INTO result_file (source, inode, length) VALUES (?1, ?2,"    \
                    " ?3)")                                                               \
@@ -194,6 +204,15 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(MAX_SEQ, "SELECT COALESCE(MAX(seq), 0) FROM job WHERE seq > 0")                    \
     X(CLIP, "UPDATE job SET ready_at = ?1 + ready_span WHERE state = 0 AND"              \
             " ready_at > ?1 + ready_span")
+
+#define LEDGER(key)                                                                \
+    "SELECT " key ", COUNT(*), SUM(j.state = 2 AND j.last_attempt = a.id),"        \
+    " SUM(e.tokens_in), SUM(e.tokens_out), SUM(e.cache_read), SUM(e.write_5m),"    \
+    " SUM(e.write_1h), SUM(CASE e.state WHEN 1 THEN e.cost ELSE 0 END),"           \
+    " SUM(e.state = 2), SUM(CASE e.state WHEN 2 THEN e.cost ELSE 0 END),"          \
+    " SUM(CASE e.state WHEN 2 THEN a.worst ELSE 0 END)"                            \
+    " FROM ending e JOIN sending a ON a.id = e.attempt JOIN job j ON j.id = a.job" \
+    " WHERE e.state <> 3 GROUP BY 1 ORDER BY 1"
 
 /* What the reader runs. */
 #define READS(X)                                                                       \
@@ -217,6 +236,19 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
            " JOIN job j ON j.id = a.job JOIN source s ON s.id = j.source"              \
            " WHERE a.id >= (SELECT MIN(first_attempt) FROM run WHERE ended IS NULL)"   \
            " AND e.attempt IS NULL")                                                   \
+    X(ATTEMPTS, "SELECT " ATTEMPT_COLUMNS " FROM sending a LEFT JOIN ending e ON"      \
+                " e.attempt = a.id WHERE a.id >= (SELECT first_attempt FROM run WHERE" \
+                " id = ?1) AND a.run = ?1")                                            \
+    X(DOUBTS,                                                                          \
+      "SELECT " ATTEMPT_COLUMNS ", " JOB_COLUMNS " FROM ending e JOIN sending a"       \
+      " ON a.id = e.attempt JOIN job j ON j.id = a.job JOIN source s ON s.id ="        \
+      " j.source WHERE e.state = 2")                                                   \
+    X(LEDGER_DAY, LEDGER("date(a.started / 1000, 'unixepoch', 'localtime')"))          \
+    X(LEDGER_MODEL, LEDGER("a.model"))                                                 \
+    X(LEDGER_TIER, LEDGER("a.tier"))                                                   \
+    X(LEDGER_LANE, LEDGER("a.lane"))                                                   \
+    X(LEDGER_TAG, LEDGER("COALESCE(j.tags, '')"))                                      \
+    X(LEDGER_RUN, LEDGER("a.run"))                                                     \
     X(RESULTS,                                                                         \
       "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS ", e.message" JOB_FROM ATTEMPT_JOIN   \
       " WHERE j.seq > ?1 AND j.state >= 2 ORDER BY j.id")                              \
@@ -226,7 +258,11 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(RESULT, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS                               \
               ", e.message" JOB_FROM ATTEMPT_JOIN " WHERE j.id = ?1 AND j.state >= 2") \
     X(FILE, "SELECT source, inode, length FROM result_file WHERE source = ?1")         \
-    X(STATES, "SELECT state, gone, outcome = ?1, COUNT(*) FROM job GROUP BY 1, 2, 3")  \
+    /* One pass and no sorting: a million rows would be sorted in memory. */           \
+    X(STATES, "SELECT COUNT(*), TOTAL(gone), TOTAL(gone = 0 AND outcome = ?1),"        \
+              " TOTAL(gone = 0 AND state = 0), TOTAL(gone = 0 AND state = 1),"         \
+              " TOTAL(gone = 0 AND state = 2), TOTAL(gone = 0 AND state = 3),"         \
+              " TOTAL(gone = 0 AND state = 4) FROM job")                               \
     X(DOUBT, "SELECT COUNT(*), COALESCE(SUM(e.cost), 0), COALESCE(SUM(a.worst), 0)"    \
              " FROM ending e JOIN sending a ON a.id = e.attempt WHERE e.state = 2")    \
     X(SPENT, "SELECT COALESCE(SUM(spent), 0), COALESCE(SUM(tokens_in), 0),"            \
@@ -604,6 +640,7 @@ static int new_job(struct store *st, struct move *v, const char *name)
     sqlite3_bind_int64(q, 19, s ? 0 : st->next_seq);
     sqlite3_bind_int64(q, 20, s ? 0 : v->now);
     bind_members(q, 21, s);
+    sqlite3_bind_int64(q, 22, s ? s->max_cost : 0);
     int64_t changed = run(st, W_NEW_JOB);
     if (changed != 1)
         return (int)changed;
@@ -636,6 +673,7 @@ static int change_job(struct store *st, struct move *v)
     sqlite3_bind_int64(q, 18, s ? 0 : st->next_seq);
     sqlite3_bind_int64(q, 19, s ? 0 : v->now);
     bind_members(q, 20, s);
+    sqlite3_bind_int64(q, 21, s ? s->max_cost : 0);
     if (run(st, W_CHANGE_JOB) != 1)
         return -1;
     if (s == NULL)
@@ -672,6 +710,7 @@ static int stage_job(struct store *st, struct move *v)
         sqlite3_bind_blob64(q, 15, s->body, s->body_len, SQLITE_STATIC);
     else
         sqlite3_bind_null(q, 15);
+    sqlite3_bind_int64(q, 16, s ? s->max_cost : 0);
     v->in.taken = TAKEN_STAGED;
     return run(st, W_STAGE) < 0 ? -1 : seen_job(st, v);
 }
@@ -812,6 +851,7 @@ static int apply_revise(struct store *st, struct move *v)
             .priority = sqlite3_column_int64(q, 3),
             .asks = (unsigned)sqlite3_column_int64(q, 4),
             .max_tokens = sqlite3_column_int64(q, 5),
+            .max_cost = sqlite3_column_int64(q, 16),
             .tier = (char *)sqlite3_column_text(q, 9),
             .model = (char *)sqlite3_column_text(q, 10),
             .effort = (char *)sqlite3_column_text(q, 11),
@@ -910,6 +950,7 @@ static int apply_settle(struct store *st, struct move *v)
     sqlite3_bind_int64(q, 13, at_rest ? st->next_seq : 0);
     sqlite3_bind_int64(q, 14, v->attempt);
     sqlite3_bind_int64(q, 15, v->started);
+    sqlite3_bind_int64(q, 16, v->at.raised);
     if (run(st, W_SETTLE) != 1)
         return -1;
     if (at_rest)
@@ -1072,6 +1113,14 @@ static int apply_unstage(struct store *st, struct move *v)
     return run(st, W_UNSTAGE_SOURCES) < 0 || run(st, W_UNSTAGE_ALL) < 0 ? -1 : 0;
 }
 
+static int apply_doubt_over(struct store *st, struct move *v)
+{
+    v->changed = run_id(st, W_DOUBT_OVER, v->attempt);
+    if (v->changed <= 0)
+        return (int)v->changed;
+    return run_id(st, W_DOUBT_COST, v->attempt) < 0 ? -1 : 0;
+}
+
 static int apply_request_done(struct store *st, struct move *v)
 {
     return run_id(st, W_DROP_REQUEST, v->count) < 0 ? -1 : 0;
@@ -1098,6 +1147,7 @@ static int (*const appliers[])(struct store *, struct move *) = {
     [MOVE_RETRY] = apply_retry,
     [MOVE_CANCEL] = apply_cancel,
     [MOVE_ANSWERED_REQUEST] = apply_request_done,
+    [MOVE_DOUBT_OVER] = apply_doubt_over,
     [MOVE_RESULTS] = apply_results,
     [MOVE_RESULT_FILE] = apply_result_file,
     [MOVE_RUN_BEGIN] = apply_run_begin,
@@ -1176,6 +1226,8 @@ static void job_row(sqlite3_stmt *q, int c, struct store_job *j)
         .first_started = sqlite3_column_int64(q, c + 28),
         .sendings = sqlite3_column_int64(q, c + 29),
         .cost = sqlite3_column_int64(q, c + 30),
+        .max_cost = sqlite3_column_int64(q, c + 31),
+        .raised = sqlite3_column_int64(q, c + 32),
     };
 }
 
@@ -1332,9 +1384,25 @@ int store_lanes(struct store *st, store_name_fn *fn, void *arg, struct err *e)
     return finish(st, q, rc, e);
 }
 
-int store_each_out(struct store *st, store_attempt_fn *fn, void *arg, struct err *e)
+int store_each_attempt(struct store *st, int64_t number, store_sent_fn *fn, void *arg,
+                       struct err *e)
 {
-    sqlite3_stmt *q = st->r[R_OUT];
+    sqlite3_stmt *q = st->r[R_ATTEMPTS];
+    int rc;
+    sqlite3_bind_int64(q, 1, number);
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_attempt a;
+        attempt_row(q, 0, &a);
+        if (fn(arg, &a) != 0)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+static int attempts_with_jobs(struct store *st, int which, store_attempt_fn *fn,
+                              void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[which];
     int rc;
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
         struct store_attempt a;
@@ -1342,6 +1410,44 @@ int store_each_out(struct store *st, store_attempt_fn *fn, void *arg, struct err
         attempt_row(q, 0, &a);
         job_row(q, ATTEMPT_COLUMN_COUNT, &j);
         if (fn(arg, &a, &j) != 0)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+int store_each_out(struct store *st, store_attempt_fn *fn, void *arg, struct err *e)
+{
+    return attempts_with_jobs(st, R_OUT, fn, arg, e);
+}
+
+int store_each_doubt(struct store *st, store_attempt_fn *fn, void *arg, struct err *e)
+{
+    return attempts_with_jobs(st, R_DOUBTS, fn, arg, e);
+}
+
+int store_ledger(struct store *st, enum store_by by, store_entry_fn *fn, void *arg,
+                 struct err *e)
+{
+    static const int which[BY_COUNT] = {
+        [BY_DAY] = R_LEDGER_DAY,   [BY_MODEL] = R_LEDGER_MODEL,
+        [BY_TIER] = R_LEDGER_TIER, [BY_LANE] = R_LEDGER_LANE,
+        [BY_TAG] = R_LEDGER_TAG,   [BY_RUN] = R_LEDGER_RUN};
+    sqlite3_stmt *q = st->r[which[by]];
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_entry x = {.key = text_at(q, 0),
+                                .attempts = sqlite3_column_int64(q, 1),
+                                .done = sqlite3_column_int64(q, 2),
+                                .usage = {.input = sqlite3_column_int64(q, 3),
+                                          .output = sqlite3_column_int64(q, 4),
+                                          .cache_read = sqlite3_column_int64(q, 5),
+                                          .cache_write_5m = sqlite3_column_int64(q, 6),
+                                          .cache_write_1h = sqlite3_column_int64(q, 7)},
+                                .cost = sqlite3_column_int64(q, 8),
+                                .doubt = sqlite3_column_int64(q, 9),
+                                .doubt_low = sqlite3_column_int64(q, 10),
+                                .doubt_high = sqlite3_column_int64(q, 11)};
+        if (fn(arg, &x) != 0)
             break;
     }
     return finish(st, q, rc, e);
@@ -1421,28 +1527,22 @@ static int one_row(struct store *st, int which, int64_t *to, int n, struct err *
 int store_totals(struct store *st, struct store_totals *ret, struct err *e)
 {
     *ret = (struct store_totals){0};
-    sqlite3_stmt *q = st->r[R_STATES];
-    int rc;
-    sqlite3_bind_int(q, 1, OUTCOME_INVALID);
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
-        int64_t n = sqlite3_column_int64(q, 3);
-        ret->known += n;
-        if (sqlite3_column_int(q, 1)) {
-            ret->gone += n;
-            continue;
-        }
-        ret->jobs[sqlite3_column_int(q, 0)] += n;
-        if (sqlite3_column_int(q, 2))
-            ret->invalid += n;
-    }
+    int64_t jobs[3 + JOB_STATE_COUNT] = {0};
+    sqlite3_bind_int(st->r[R_STATES], 1, OUTCOME_INVALID);
     int64_t doubt[3] = {0}, spent[3] = {0}, next[3] = {0}, staged[2] = {0};
     char seq[24];
-    if (finish(st, q, rc, e) < 0 || one_row(st, R_DOUBT, doubt, 3, e) < 0 ||
+    if (one_row(st, R_STATES, jobs, 3 + JOB_STATE_COUNT, e) < 0 ||
+        one_row(st, R_DOUBT, doubt, 3, e) < 0 ||
         one_row(st, R_SPENT, spent, 3, e) < 0 ||
         one_row(st, R_NEXT_IDS, next, 3, e) < 0 ||
         one_row(st, R_STAGED_COUNT, staged, 2, e) < 0 ||
         store_meta(st, "results_seq", seq, sizeof seq, e) < 0)
         return -1;
+    ret->known = jobs[0];
+    ret->gone = jobs[1];
+    ret->invalid = jobs[2];
+    for (int i = 0; i < JOB_STATE_COUNT; i++)
+        ret->jobs[i] = jobs[3 + i];
     ret->next_attempt = next[0];
     ret->next_run = next[1];
     ret->next_source = next[2];

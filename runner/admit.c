@@ -232,7 +232,7 @@ static bool disk_has_room(struct runner *r, int64_t more)
 /* Stored twice for a while (log and file), and as a result. */
 static int64_t worst_bytes(const struct live *l)
 {
-    int64_t tokens = l->job.max_tokens ? l->job.max_tokens : l->routed.max_tokens;
+    int64_t tokens = live_max_tokens(l);
     int64_t most = l->runner->conf->api.max_answer;
     return 3 * ((tokens < most / 6 ? tokens * 6 : most) + 16384);
 }
@@ -299,6 +299,42 @@ static bool probe_is_ours(struct runner *r)
     return true;
 }
 
+/* Off its lane, on disk as well, until its owner says what it may cost. */
+static int set_aside(struct live *l, struct moves *m)
+{
+    struct move *v = moves_add(m, MOVE_LANE);
+    if (v == NULL)
+        return -1;
+    log_warn(
+        "job=%s waits: what it may cost cannot be reckoned, and there is a ceiling; "
+        "say max_cost in the job",
+        l->job.name);
+    v->job = l->job.id;
+    v->name = LANE_UNRECKONED;
+    v->owner = l;
+    ready_remove(l);
+    l->where = LIVE_ADMITTED;
+    return 0;
+}
+
+/* The next job, or where a ceiling is too near for that one, one that still fits. */
+static struct live *choose_affordable(struct runner *r, struct lane *lane, bool probe,
+                                      struct moves *m)
+{
+    struct live *l;
+    picodollars worst;
+    while ((l = choose(r, lane, probe)) != NULL && !money_allows(r, l) && l->unbounded)
+        if (set_aside(l, m) < 0)
+            return NULL;
+    if (l == NULL || !r->money_short)
+        return l;
+    for (l = lane->first; l; l = l->next)
+        if (brake_allows(r, l->brake) && !l->unbounded && money_worst(r, l, &worst) &&
+            worst <= r->money_left && money_allows(r, l))
+            return l;
+    return NULL;
+}
+
 static bool may_send_at_all(struct runner *r, int64_t now)
 {
     if (r->stop || r->sick || !r->gate_open || now < r->account_hold)
@@ -355,15 +391,13 @@ static int admit_one(struct runner *r, struct lane *lane, struct live *l,
     struct move *v = moves_add(m, MOVE_ADMIT);
     if (v == NULL)
         return -1;
-    int64_t tokens = l->job.max_tokens ? l->job.max_tokens : l->routed.max_tokens;
     ready_remove(l);
     l->where = LIVE_ADMITTED;
     l->probe = lane->breaker.open || r->endpoint.open;
     l->attempt = r->next_attempt++;
     l->started_wall = runner_wall(r);
     l->started_at = runner_mono(r);
-    l->worst = budget_worst(catalog_find(r->o->catalog, l->routed.model), l->job.bytes,
-                            tokens);
+    money_taken(r, l);
     lane_started(lane);
     struct buckets *b = shared_buckets(r, lane);
     l->ticketed = b != NULL;
@@ -404,7 +438,7 @@ void admit_some(struct runner *r, struct moves *m)
     for (struct lane *lane = r->lanes; lane; lane = lane->next) {
         while (lane_state(lane, now, &ask_at) == LANE_OPEN && may_send_at_all(r, now)) {
             bool probe = lane->breaker.open || r->endpoint.open;
-            struct live *l = choose(r, lane, probe);
+            struct live *l = choose_affordable(r, lane, probe, m);
             if (l == NULL || !disk_has_room(r, worst_bytes(l)))
                 break;
             if (!buckets_allow(r, lane, l, now)) {
@@ -423,6 +457,51 @@ void admit_some(struct runner *r, struct moves *m)
         shared_endpoint_unused(r); /* nobody to probe with */
 }
 
+/* --- where a ceiling leaves no room for what is next --- */
+
+static bool fits(struct runner *r, const struct live *l)
+{
+    picodollars worst;
+    return !l->lane->closed && !l->unbounded && money_worst(r, l, &worst) &&
+           worst <= r->money_left;
+}
+
+static int on_affordable(void *arg, const struct store_job *j)
+{
+    struct filling *f = arg;
+    struct runner *r = f->r;
+    struct err e = {0};
+    struct live *l = live_new(&r->table, j);
+    if (l == NULL)
+        return 1;
+    l->runner = r;
+    l->lane = lane_for(r, l, &e);
+    l->brake = j->bulk ? runner_brake(r, j) : NULL;
+    if (l->lane == NULL || !fits(r, l) ||
+        (l->brake && (l->brake->parking || l->brake->parked))) {
+        live_forget(&r->table, l);
+        live_free(l);
+        return 0;
+    }
+    ready_push(l, true);
+    return ++f->got >= AFFORDABLE_AT_ONCE;
+}
+
+enum affordable admit_search(struct runner *r)
+{
+    struct filling f = {.r = r};
+    struct err e = {0};
+    for (const struct lane *lane = r->lanes; lane; lane = lane->next)
+        for (const struct live *l = lane->first; l; l = l->next)
+            if (fits(r, l))
+                return AFFORDABLE_HELD;
+    for (struct lane *lane = r->lanes; lane && f.got == 0; lane = lane->next)
+        if (!lane->closed && store_ready(r->o->store, lane->name, SIZE_MAX, in_memory,
+                                         on_affordable, &f, &e) < 0)
+            log_error("%s", e.text);
+    return f.got > 0 ? AFFORDABLE_READY : AFFORDABLE_NONE;
+}
+
 /* The admission is off: as if it had never been thought of. */
 void admit_undo(struct runner *r, struct live *l)
 {
@@ -433,6 +512,7 @@ void admit_undo(struct runner *r, struct live *l)
     lane_dropped(l->lane);
     if (l->brake)
         l->brake->in_flight--;
+    money_undone(r, l);
     r->out--;
     r->out_bytes -= l->worst_bytes;
     r->admitted--;
@@ -458,8 +538,8 @@ void admit_start(struct runner *r, struct live *l, const struct move *v)
         struct sending s = {.owner = l,
                             .model = l->routed.model,
                             .effort = l->routed.effort,
-                            .max_tokens = l->job.max_tokens ? l->job.max_tokens
-                                                            : l->routed.max_tokens,
+                            .max_tokens = live_max_tokens(l),
+                            .raised = l->job.raised > 0,
                             .asks = l->job.asks,
                             .members = l->job.body,
                             .members_len = l->job.body_len};

@@ -20,7 +20,7 @@ struct cmd_args {
     bool json, quiet, accept_changes, accept_empty;
     int64_t first;
     int64_t until_wall;
-    const char *format, *only;
+    const char *format, *only, *by;
 };
 
 typedef int cmd_fn(const struct cmd_args *a);
@@ -32,7 +32,8 @@ struct cmd {
     cmd_fn *run;
 };
 
-cmd_fn cmd_run, cmd_status, cmd_results, cmd_retry, cmd_cancel, cmd_options;
+cmd_fn cmd_run, cmd_status, cmd_results, cmd_costs, cmd_retry, cmd_cancel, cmd_settle,
+    cmd_options;
 
 /* The configuration in its order, checked; and the queue's places. */
 int cmd_conf(const struct cmd_args *a, struct conf *c, struct err *e);

@@ -5,9 +5,35 @@
 #include "jobs/store.h"
 #include "runner/err.h"
 #include "runner/key.h"
+#include "runner/log.h"
 #include "runner/runner.h"
 
 #include <string.h>
+#include <time.h>
+
+/* Prices and models age: said once a run, where it bears on what is sent. */
+static void warn_of_age(const struct conf *conf, const struct catalog *catalog)
+{
+    char today[16], old[16];
+    time_t now = time(NULL), then = now - 90 * 24 * 3600;
+    struct tm tm;
+    strftime(today, sizeof today, "%Y-%m-%d", localtime_r(&now, &tm));
+    strftime(old, sizeof old, "%Y-%m-%d", localtime_r(&then, &tm));
+    if (strcmp(catalog_date(catalog), old) < 0)
+        log_warn("the catalogue of models and prices is of %s: more than 90 days old; "
+                 "costs and ceilings may be wrong",
+                 catalog_date(catalog));
+    for (size_t i = 0; i < conf->tiers_len; i++) {
+        const struct tier *t = &conf->tiers[i];
+        const struct model *m = catalog_find(catalog, t->model);
+        if (m == NULL)
+            log_warn("[tier %s]: %s is not in the catalogue: its cost is not known",
+                     t->name, t->model);
+        else if (m->retires && strcmp(m->retires, today) <= 0)
+            log_warn("[tier %s]: %s is retired since %s", t->name, t->model,
+                     m->retires);
+    }
+}
 
 static int run(const struct cmd_args *a, const struct conf *conf, struct queue *q,
                struct err *e)
@@ -24,6 +50,7 @@ static int run(const struct cmd_args *a, const struct conf *conf, struct queue *
         (store = store_open(q->state, STORE_RUN, conf->store.sync == SYNC_FULL, e)) ==
             NULL)
         goto out;
+    warn_of_age(conf, catalog);
     code = runner_run(&(struct runner_opts){.conf = conf,
                                             .catalog = catalog,
                                             .queue = q,

@@ -467,6 +467,7 @@ static void lane_told(struct runner *r, struct live *l)
                                               .wall_now = runner_wall(r),
                                               .probe = l->probe,
                                               .bare_reset = l->judged.bare_reset,
+                                              .alone = l->ticket.alone,
                                               .random = runner_random(r)},
                            now + 2); /* the loop counts whole milliseconds */
     if (held) {
@@ -533,6 +534,15 @@ static void note_reset(struct runner *r, int64_t job)
         r->resets[r->resets_len++] = job;
 }
 
+/* Twice as many, once, and not more than the model writes. */
+static int64_t raise_to(const struct runner *r, const struct live *l)
+{
+    const struct model *m = catalog_find(r->o->catalog, l->routed.model);
+    int64_t most = m && m->max_output > 0 ? m->max_output : INT64_MAX;
+    int64_t twice = 2 * live_max_tokens(l);
+    return l->job.raised ? 0 : twice < most ? twice : most;
+}
+
 static struct settled decide(struct runner *r, const struct live *l, bool tripped,
                              bool again)
 {
@@ -568,7 +578,10 @@ static struct settled decide(struct runner *r, const struct live *l, bool trippe
         .again = again,
         .lonely = tripped && lonely(r, l),
         .alone = l->ticket.alone || (l->full && l->lane->in_flight == 1),
-        .random = runner_random(r)});
+        .random = runner_random(r),
+        .on_truncation = r->conf->jobs.on_truncation,
+        .max_tokens = live_max_tokens(l),
+        .raise_to = raise_to(r, l)});
 }
 
 /* Once an ending: what it tells of lane, endpoint, source and job. */
@@ -637,6 +650,7 @@ static void settle_one(struct runner *r, struct live *l, struct moves *m)
     v->at.state = s->attempt;
     v->at.attempts = s->attempts;
     v->at.silent = s->silent;
+    v->at.raised = s->raised ? s->raised : l->job.raised;
     v->at.verdict = answered ? (int)j->verdict : -1;
     v->at.status = answered ? l->status : 0;
     v->at.request_id = answered && *j->request_id ? j->request_id : NULL;
@@ -732,6 +746,7 @@ static void back_to_wait(struct runner *r, struct live *l, const struct move *v)
     l->job.cost += v->at.cost;
     l->job.attempts = v->at.attempts;
     l->job.silent = v->at.silent;
+    l->job.raised = v->at.raised;
     l->job.sendings -= v->at.state == ATTEMPT_TAKEN_BACK;
     free(l->message);
     l->message = NULL;
@@ -762,6 +777,7 @@ void ended_settled(struct runner *r, const struct move *v)
 
     r->out--;
     r->out_bytes -= l->worst_bytes;
+    money_settled(r, l, v);
     if (v->at.state == ATTEMPT_ANSWERED) {
         r->tally.spent += v->at.cost;
         r->tally.tokens_in += v->at.usage.input + v->at.usage.cache_read +

@@ -78,3 +78,10 @@ void live_free(struct live *l)
     free(l->strings);
     free(l);
 }
+
+int64_t live_max_tokens(const struct live *l)
+{
+    return l->job.raised       ? l->job.raised
+           : l->job.max_tokens ? l->job.max_tokens
+                               : l->routed.max_tokens;
+}

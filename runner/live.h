@@ -13,6 +13,7 @@
 
 struct brake;
 struct lane;
+struct money_day;
 struct runner;
 struct sender_call;
 
@@ -47,8 +48,10 @@ struct live {
     struct sender_call *call;
     int64_t started_at; /* monotonic */
     int64_t started_wall;
-    picodollars worst; /* what this attempt may cost */
-    bool probe;        /* of a tripped lane or endpoint */
+    picodollars worst;     /* what this attempt may cost */
+    struct money_day *day; /* on which it left */
+    bool unbounded;        /* that cannot be reckoned, and there is a ceiling */
+    bool probe;            /* of a tripped lane or endpoint */
 
     struct bucket_ask ask;       /* what it wants of the buckets */
     struct bucket_ticket ticket; /* what it took */
@@ -79,6 +82,9 @@ struct live_table {
     struct live *bucket[LIVE_BUCKETS];
     size_t count, bytes; /* bytes: of bodies */
 };
+
+/* In force: raised after a cut answer, the job's own, its rung's. */
+int64_t live_max_tokens(const struct live *l);
 
 /* A copy of a row, on the table. NULL: no memory. */
 struct live *live_new(struct live_table *t, const struct store_job *j);

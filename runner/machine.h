@@ -12,6 +12,8 @@
 #include "jobs/queue.h"
 #include "jobs/results.h"
 #include "jobs/store.h"
+#include "runner/bill.h"
+#include "runner/budget.h"
 #include "runner/err.h"
 #include "runner/lane.h"
 #include "runner/live.h"
@@ -30,6 +32,7 @@ enum {
     BRAKE_FREE = 5,      /* like failures in a row before a proven source slows */
     PARK_AT_ONCE = 2000, /* rows a commit */
     REROUTE_AT_ONCE = 500,
+    AFFORDABLE_AT_ONCE = 64,
     READY_BYTES_MAX = 64 << 20, /* of bodies that wait in memory */
     READY_MAX = 8192,           /* jobs in memory, whatever the lanes want */
     SYNC_EVERY_MS = 2000,       /* results are made durable */
@@ -51,6 +54,7 @@ enum stop {
     STOP_NO_CREDIT,
     STOP_SPEND_LIMIT,
     STOP_KEY,
+    STOP_BUDGET,
     STOP_OUTAGE,
     STOP_STORE,
     STOP_DISK,
@@ -71,6 +75,22 @@ struct brake {
     enum job_outcome outcome;
     char type[48], says[200];
     char path[];
+};
+
+/* Where jobs wait that a ceiling keeps: no lane of this name is ever worked. */
+#define LANE_UNRECKONED "(cost not known)"
+
+/* Of what waits, behind the head that does not fit under a ceiling. */
+enum affordable { AFFORDABLE_NONE, AFFORDABLE_HELD, AFFORDABLE_READY };
+
+/* What the requests of this run that left on one day come to. */
+struct money_day {
+    struct money_day *next;
+    char day[BILL_DAY_MAX]; /* YYYY-MM-DD */
+    struct budget b;        /* without a ceiling of its own */
+    picodollars lease;      /* up to here we may commit ourselves */
+    picodollars left;       /* when the last lease was refused: what was left */
+    bool told;              /* the account store says what `b` says */
 };
 
 /* A job that may be to blame: charged when others get through where it did not. */
@@ -157,6 +177,14 @@ struct runner {
     int64_t disk_looked_at, disk_left, disk_since;
     char disk_says[160];
 
+    struct budget run_money;
+    struct money_day *days;
+    bool money_short;    /* a ceiling leaves no room for what was tried */
+    bool money_searched; /* nor for anything that waits on disk */
+    picodollars money_left, money_wants; /* then: what is left; the least asked for */
+    int64_t money_looked_at;
+    int64_t unreckoned; /* jobs set aside in this run */
+
     int64_t run, next_attempt, next_rest; /* next_rest: wall ms; 0: none */
     int64_t admitted, staged;
     picodollars spent_before;
@@ -185,7 +213,20 @@ void admit_some(struct runner *r, struct moves *m);
 void admit_start(struct runner *r, struct live *l, const struct move *v);
 void admit_undo(struct runner *r, struct live *l);
 bool admit_waiting(struct runner *r, int64_t *ask_at, char *says, size_t size);
+enum affordable admit_search(struct runner *r); /* does anything that waits fit? */
 int admit_reroute(struct runner *r, struct moves *m);
+
+/* money.c */
+bool money_ceilings(const struct runner *r);
+bool money_worst(const struct runner *r, const struct live *l, picodollars *worst);
+bool money_allows(struct runner *r, struct live *l); /* within every ceiling? */
+void money_taken(struct runner *r, struct live *l);  /* its worst case is reserved */
+void money_undone(struct runner *r, struct live *l); /* it never left */
+void money_settled(struct runner *r, struct live *l, const struct move *v);
+void money_look(struct runner *r);                           /* now and then */
+bool money_stops(struct runner *r, char *says, size_t size); /* a ceiling is reached */
+void money_bill_own(struct runner *r);                       /* at its end */
+void money_close(struct runner *r);
 
 /* shared.c */
 int shared_open(struct runner *r, struct err *e);

@@ -26,6 +26,10 @@ static const struct cmd cmds[] = {
      COMMON, true, true, cmd_retry},
     {"cancel", "DIR JOB...", "take jobs out of the queue (JOB may be a glob)", COMMON,
      true, true, cmd_cancel},
+    {"costs", "DIR", "what was spent, by day or by another property", COMMON "json by",
+     true, false, cmd_costs},
+    {"settle", "DIR [JOB...]", "attempts in doubt were checked: no ceiling counts them",
+     COMMON, true, true, cmd_settle},
     {"options", "", "print nightmill.ini with every option at its default", "help",
      false, false, cmd_options},
 };
@@ -44,6 +48,7 @@ static const struct option_help {
     {"quiet", NULL, "say nothing unless a person is needed"},
     {"format", "jsonl|text", "how results are printed (default jsonl)"},
     {"only", "done|failed|parked", "only results in that state"},
+    {"by", "day|model|tier|lane|tag|run", "what costs are summed up by (default day)"},
     {"help", NULL, "this help"},
 };
 enum { OPTIONS = sizeof option_helps / sizeof option_helps[0] };
@@ -151,6 +156,16 @@ static int read_option(const struct cmd *c, struct cmd_args *a, const char *name
             strcmp(value, "parked") != 0)
             return wrong(c, "--only wants done, failed or parked, not ", value);
         a->only = value;
+    } else if (strcmp(name, "by") == 0) {
+        static const char *const words[] = {"day",  "model", "tier",
+                                            "lane", "tag",   "run"};
+        size_t i = 0;
+        while (i < sizeof words / sizeof words[0] && strcmp(value, words[i]) != 0)
+            i++;
+        if (i == sizeof words / sizeof words[0])
+            return wrong(c, "--by wants day, model, tier, lane, tag or run, not ",
+                         value);
+        a->by = value;
     } else if (strcmp(name, "json") == 0) {
         a->json = true;
     } else if (strcmp(name, "quiet") == 0) {
@@ -211,7 +226,13 @@ int cmd_conf(const struct cmd_args *a, struct conf *c, struct err *e)
         if (conf_set(c, name, eq + 1, e) < 0)
             return err_wrap(e, "--set");
     }
-    return conf_check(c, e);
+    if (conf_check(c, e) < 0)
+        return -1;
+    if (*c->budget.zone) { /* in which days and months begin */
+        setenv("TZ", c->budget.zone, 1);
+        tzset();
+    }
+    return 0;
 }
 
 int cmd_failed(const struct err *e)

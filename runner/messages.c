@@ -29,6 +29,28 @@ struct sender_call {
     void *call_owner, *owner;
 };
 
+/* Where the job's own max_tokens stand, others do now. */
+static void put_members_raised(struct textbuf *b, const struct sending *s)
+{
+    struct json_want want[] = {{.key = "max_tokens"}};
+    struct textbuf whole = {0};
+    textbuf_puts(&whole, "{");
+    textbuf_put(&whole, s->members, s->members_len);
+    textbuf_puts(&whole, "}");
+    if (!whole.failed && json_scan(whole.at, whole.len, want, 1, NULL) == 0 &&
+        want[0].value.at) {
+        size_t at = (size_t)(want[0].value.at - whole.at) - 1;
+        textbuf_put(b, s->members, at);
+        textbuf_putf(b, "%lld", (long long)s->max_tokens);
+        at += want[0].value.len;
+        textbuf_put(b, s->members + at, s->members_len - at);
+    } else {
+        textbuf_put(b, s->members, s->members_len);
+    }
+    b->failed = b->failed || whole.failed;
+    textbuf_free(&whole);
+}
+
 /*
  * A job with an output_config of its own gets the rung's effort into that object: as
  * its first member, so that the rest stays as it came.
@@ -59,8 +81,17 @@ static void put_members_with_effort(struct textbuf *b, const struct sending *s)
     textbuf_free(&whole);
 }
 
-void messages_body(struct textbuf *b, const struct sending *s, bool stream)
+void messages_body(struct textbuf *b, const struct sending *job, bool stream)
 {
+    struct textbuf raised = {0};
+    struct sending own = *job;
+    const struct sending *s = &own;
+    if (own.raised && (own.asks & ASKS_MAX_TOKENS)) {
+        put_members_raised(&raised, job);
+        own.members = raised.at;
+        own.members_len = raised.len;
+        b->failed = b->failed || raised.failed;
+    }
     bool effort = *s->effort && !(s->asks & ASKS_EFFORT);
     textbuf_puts(b, "{\"model\":");
     textbuf_json(b, s->model);
@@ -79,6 +110,7 @@ void messages_body(struct textbuf *b, const struct sending *s, bool stream)
     else
         textbuf_put(b, s->members, s->members_len);
     textbuf_puts(b, "}");
+    textbuf_free(&raised);
 }
 
 bool messages_streams(const struct sending *s, int when, int64_t above)

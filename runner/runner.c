@@ -307,6 +307,8 @@ static void uncommitted(struct runner *r)
         if (v->kind == MOVE_ADMIT) {
             admit_undo(r, l);
             ready_push(l, true);
+        } else if (v->kind == MOVE_LANE && l) {
+            ready_push(l, true);
         } else if (v->kind == MOVE_SETTLE) {
             l->settling = false;
         } else if (v->kind == MOVE_RESULT_FILE || v->kind == MOVE_RESULTS) {
@@ -385,6 +387,8 @@ static void taken_in(struct runner *r, const struct move *v)
 
 static int on_lane_known(void *arg, const char *name)
 {
+    if (strcmp(name, LANE_UNRECKONED) == 0)
+        return 0;
     return runner_lane(arg, name) ? 0 : 1;
 }
 
@@ -431,7 +435,13 @@ static void committed(struct runner *r)
             again_on_disk(r);
             break;
         case MOVE_LANE:
-            all_lanes_wet(r);
+            if (v->owner) {
+                r->unreckoned++;
+                live_forget(&r->table, v->owner);
+                live_free(v->owner);
+            } else {
+                all_lanes_wet(r);
+            }
             break;
         case MOVE_RETRY:
             log_info("%" PRId64 " job%s queued again on request", v->changed,
@@ -744,15 +754,11 @@ static int on_open_run(void *arg, const struct store_run *x)
 {
     struct runner *r = arg;
     struct err e = {0};
-    char run[4200], day[16];
-    time_t t = (time_t)(x->started_at / 1000);
-    struct tm tm;
-    if (x->spent == 0)
-        return 0;
-    snprintf(run, sizeof run, "%s/%" PRId64, r->o->queue->state, x->id);
-    strftime(day, sizeof day, "%Y-%m-%d", localtime_r(&t, &tm));
-    if (account_bill(r->o->accounts, r->account, run, day, x->spent, &e) < 0)
+    if (r->run == 0 && bill_run(r->o->store, r->o->accounts, r->account,
+                                r->o->queue->state, x->id, &e) < 0)
         log_warn("%s", e.text);
+    else if (x->id == r->run)
+        money_bill_own(r);
     return 0;
 }
 
@@ -814,6 +820,11 @@ static bool canary_sung(const struct runner *r)
 static void rest_or_end(struct runner *r)
 {
     int64_t at = 0, now = runner_mono(r);
+    char says[ACCOUNT_SAYS_MAX];
+    if (!r->stop && money_stops(r, says, sizeof says))
+        runner_begin_stop(r, STOP_BUDGET, says, 0);
+    if (r->again)
+        return;
     bool taking_in = !r->intake_ended;
     bool waiting = admit_waiting(r, &at, r->waits, sizeof r->waits);
 
@@ -930,6 +941,7 @@ static void on_beat(uv_timer_t *t)
     for (const struct lane *l = r->lanes; l; l = l->next)
         r->tally.in_flight += l->in_flight;
     shared_look(r);
+    money_look(r);
     lanes_say(r, paces, sizeof paces);
     tell_progress(r->tell, &r->tally, runner_elapsed(r),
                   r->out == 0 && *r->waits ? r->waits : NULL, paces);
@@ -989,6 +1001,7 @@ static int on_left_out(void *arg, const struct store_attempt *a,
     v->at.verdict = -1;
     v->at.attempts = j->attempts;
     v->at.silent = j->silent;
+    v->at.raised = j->raised;
     v->started = a->started_at;
     d->count++;
     return 0;
@@ -1006,7 +1019,7 @@ static int take_up(struct runner *r, struct err *e)
     struct moves m;
     struct store_totals t;
     struct doubting d = {.r = r, .m = &m};
-    char print[64], was[64];
+    char print[80], was[80];
     moves_init(&m);
     if (store_clip(r->o->store, r->wall0, e) < 0 ||
         store_each_out(r->o->store, on_left_out, &d, e) < 0 || d.failed)
@@ -1039,7 +1052,10 @@ static int take_up(struct runner *r, struct err *e)
     begin->now = r->wall0;
     begin->attempt = r->next_attempt;
     r->account_untold = true;
-    route_print(r->conf, print, sizeof print);
+    route_print(r->conf, print, sizeof print - 16);
+    if (money_ceilings(r))
+        strcat(print,
+               " ceiling"); /* jobs set aside for it are looked at again without */
     if (store_meta(r->o->store, "routing", was, sizeof was, e) < 0)
         return -1;
     if (strcmp(print, was) != 0) {
@@ -1123,6 +1139,7 @@ static void let_go(struct runner *r)
     uv_run(&r->loop, UV_RUN_DEFAULT);
     uv_loop_close(&r->loop);
     shared_close(r);
+    money_close(r);
     intake_free(r->intake);
     results_close(r->results);
     for (size_t i = 0; i < LIVE_BUCKETS; i++)
@@ -1155,10 +1172,22 @@ static const char *date_text(int64_t wall_ms, char *buf, size_t size)
     return buf;
 }
 
+/* What the rest would take, if it is like what was done. */
+static const char *more_text(const struct runner *r, int64_t left, char *buf,
+                             size_t size)
+{
+    *buf = '\0';
+    if (r->tally.done > 0)
+        snprintf(buf, size, "; at this run's average they take about $%.2f more",
+                 (double)r->tally.spent / (double)r->tally.done * (double)left /
+                     (double)PICODOLLARS_PER_DOLLAR);
+    return buf;
+}
+
 /* Why it stopped, what to do, and what the next run will do. */
 static void tell_why(struct runner *r, int64_t left)
 {
-    char date[40];
+    char date[40], more[120];
     switch (r->stop) {
     case STOP_NONE:
         break;
@@ -1192,6 +1221,13 @@ static void tell_why(struct runner *r, int64_t left)
                   "stopped: the key was refused (\"%s\"). Check ANTHROPIC_API_KEY (or "
                   "api.key_file), then run the same command; %" PRId64 " jobs wait.",
                   r->stop_says, left);
+        break;
+    case STOP_BUDGET:
+        tell_line(r->tell, true,
+                  "stopped: %s. %" PRId64 " job%s%s. Raise the ceiling or wait for the "
+                  "next day or month, then run the same command.",
+                  r->stop_says, left, left == 1 ? " waits" : "s wait",
+                  more_text(r, left, more, sizeof more));
         break;
     case STOP_OUTAGE:
         tell_line(r->tell, true,
@@ -1292,7 +1328,15 @@ static int last_words(struct runner *r, struct err *e)
             "results could not be written (%s). No answer is lost: the next run writes "
             "them from the store.",
             r->write_err.text);
-    if (!r->stop && !tell_closed(r) && code == EXIT_AGAIN)
+    if (r->unreckoned > 0)
+        tell_line(
+            r->tell, true,
+            "%" PRId64 " job%s: what %s may cost cannot be reckoned (files, URLs, "
+            "the server's tools, a model without a price), and there is a ceiling. "
+            "Say max_cost in the job, and run the same command.",
+            r->unreckoned, r->unreckoned == 1 ? " waits" : "s wait",
+            r->unreckoned == 1 ? "it" : "each");
+    else if (!r->stop && !tell_closed(r) && code == EXIT_AGAIN)
         tell_line(r->tell, true,
                   "%" PRId64 " job%s could not be moved; see `nightmill status %s`",
                   left, plural(left), r->o->queue->root);

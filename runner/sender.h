@@ -24,7 +24,8 @@ struct sending {
     void *owner; /* of this attempt; given back in report() */
     const char *model;
     const char *effort;  /* "": not said */
-    int64_t max_tokens;  /* in force; put into the body unless ASKS_MAX_TOKENS */
+    int64_t max_tokens;  /* in force; put into the body unless ASKS_MAX_TOKENS, */
+    bool raised;         /* or in the place of the job's own */
     unsigned asks;       /* enum job_asks */
     const char *members; /* the body's members, borrowed until the call has ended */
     size_t members_len;

@@ -2,6 +2,8 @@
 
 #include "runner/pace.h"
 
+#include <string.h>
+
 enum { REST_FIRST_MS = 1000, REST_LAST_MS = 60000 };
 
 /* One more attempt is used; with the last one the job is over. */
@@ -46,7 +48,14 @@ struct settled settle_decide(const struct settle_about *a)
         break;
     case VERDICT_TRUNCATED:
         s.attempts++;
-        end(&s, JOB_FAILED, OUTCOME_TRUNCATED, true);
+        if (a->on_truncation == TRUNCATED_RAISE && a->raise_to > a->max_tokens &&
+            strcmp(a->judged->type, "max_tokens") == 0)
+            s.raised =
+                a->raise_to; /* the same request would be cut at the same place */
+        else if (a->on_truncation == TRUNCATED_KEEP)
+            end(&s, JOB_DONE, OUTCOME_TRUNCATED, true);
+        else
+            end(&s, JOB_FAILED, OUTCOME_TRUNCATED, true);
         break;
     case VERDICT_REFUSED:
         s.attempts++;

@@ -1,6 +1,7 @@
 #ifndef SETTLE_H
 #define SETTLE_H
 
+#include "conf/conf.h"
 #include "jobs/job.h"
 #include "jobs/store.h"
 #include "runner/verdict.h"
@@ -25,6 +26,8 @@ struct settle_about {
     bool again;   /* the very job that ended like this last, with none between */
     bool alone;   /* the only request of a lane whose buckets the headers show full */
     uint64_t random;
+    enum on_truncation on_truncation;
+    int64_t max_tokens, raise_to; /* in force; once more with these; 0: not again */
 };
 
 struct settled {
@@ -33,6 +36,7 @@ struct settled {
     enum attempt_state attempt;
     int attempts, silent;
     int64_t rest_ms; /* QUEUED: before it may go again */
+    int64_t raised;  /* QUEUED: with so many max_tokens; 0: as it is */
     bool keep;       /* the message is worth keeping */
     bool suspect;    /* charged only if others now get through */
 };

@@ -169,7 +169,7 @@ static void what_was_kept_under_the_fingerprint_is_kept_under_the_name(void **st
     world_open(&w);
     account_halt_set(w.st, "key-1", &h, NULL);
     account_lane_set(w.st, "key-1", "opus-5.5", &l, NULL);
-    account_bill(w.st, "key-1", "run-1", "2026-11-22", 77, NULL);
+    account_bill(w.st, "key-1", "run-1", "2026-11-22", &(struct account_row){.spent = 77}, NULL);
     assert_int_equal(account_learn(w.st, "key-1", "org", NULL), 0);
 
     h = (struct account_halt){0};
@@ -298,12 +298,12 @@ static void a_runs_bill_is_replaced_and_not_added(void **state)
     (void)state;
     struct world w;
     world_open(&w);
-    account_bill(w.st, "org", "run-1", "2026-11-22", 100, NULL);
-    account_bill(w.st, "org", "run-1", "2026-11-22", 250, NULL);
-    account_bill(w.st, "org", "run-1", "2026-11-22", 250, NULL);
-    account_bill(w.st, "org", "run-1", "2026-11-23", 30, NULL);
-    account_bill(w.st, "org", "run-2", "2026-11-22", 7, NULL);
-    account_bill(w.st, "other", "run-1", "2026-11-22", 1000, NULL);
+    account_bill(w.st, "org", "run-1", "2026-11-22", &(struct account_row){.spent = 100}, NULL);
+    account_bill(w.st, "org", "run-1", "2026-11-22", &(struct account_row){.spent = 250}, NULL);
+    account_bill(w.st, "org", "run-1", "2026-11-22", &(struct account_row){.spent = 250}, NULL);
+    account_bill(w.st, "org", "run-1", "2026-11-23", &(struct account_row){.spent = 30}, NULL);
+    account_bill(w.st, "org", "run-2", "2026-11-22", &(struct account_row){.spent = 7}, NULL);
+    account_bill(w.st, "other", "run-1", "2026-11-22", &(struct account_row){.spent = 1000}, NULL);
     assert_int_equal(ask_sql(&w, "SELECT SUM(spent) FROM bill WHERE account = 'org'"),
                      287);
     assert_int_equal(ask_sql(&w, "SELECT SUM(spent) FROM bill WHERE account = 'org' AND"

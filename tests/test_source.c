@@ -267,7 +267,8 @@ static void a_bad_line_says_what_is_wanted(void **state)
         {"{" BODY ",\"nightmill\":\"cheap\"}",
          "17: nightmill = \"cheap\": want an object"},
         {"{" BODY ",\"nightmill\":{\"teir\":\"cheap\"}}",
-         "17: unknown key \"teir\" in nightmill; want tier, priority or tags"},
+         "17: unknown key \"teir\" in nightmill; want tier, priority, tags, max_cost "
+         "or cache"},
         {"{" BODY ",\"nightmill\":{\"tier\":\"a b\"}}",
          "17: nightmill.tier = \"a b\": want a tier's name, such as \"cheap\""},
         {"{" BODY ",\"nightmill\":{\"tier\":\"a\",\"tier\":\"a\"}}",
@@ -327,7 +328,7 @@ static void a_bad_front_matter_says_what_is_wanted(void **state)
         {"Tier: deep",
          "2: unknown key Tier; want tier, model, effort, max_tokens, system, "
          "system_file, "
-         "priority or tags",
+         "priority, tags, max_cost or cache",
          ""},
         {"tier: deep\nhello", "3: hello: want a line such as \"tier: cheap\"", ""},
         {"tier: deep\n  and deeper",

@@ -59,7 +59,7 @@ class MassFailure(Story):
 
     def test_many_truncations_in_a_row_are_a_mass_failure_too(self):
         self.q.write("b.jsonl", lines(500, max_tokens=3))
-        self.assert_exit(FAILED, self.q.run())
+        self.assert_exit(FAILED, self.q.run(sets=["jobs.on_truncation=fail"]))
         self.assertLessEqual(self.s.requests(), 40)
         self.assertGreater(self.q.status()["jobs"]["parked"], 400)
 

@@ -153,7 +153,7 @@ class Faults(Story):
 
     def test_a_truncated_answer_is_kept_and_not_asked_for_again(self):
         self.q.write("short.json", body("at most five", max_tokens=5))
-        self.assert_exit(FAILED, self.q.run())
+        self.assert_exit(FAILED, self.q.run(sets=["jobs.on_truncation=fail"]))
         short = self.q.json("short")
         self.assertEqual(("failed", "truncated", 1),
                          tuple(short[k] for k in ("state", "outcome", "attempts")))
