@@ -43,19 +43,31 @@ picodollars budget_room(const struct budget *b)
     return used >= b->ceiling ? 0 : b->ceiling - used;
 }
 
-picodollars budget_lease(picodollars ceiling, picodollars others, picodollars now,
-                         picodollars want, picodollars need)
+picodollars budget_committed(const struct budget *b)
 {
-    if (want < need)
-        want = need;
-    if (want < now)
-        want = now;
-    if (ceiling == 0)
-        return want;
-    picodollars left = others >= ceiling ? 0 : ceiling - others;
-    if (want <= left)
-        return want;
-    if (need <= left)
-        return left > now ? left : now;
-    return -1;
+    return budget_sum(budget_sum(b->spent, b->doubt), b->reserved);
+}
+
+picodollars budget_grant(struct budget_lease *l, const picodollars ceilings[],
+                         const picodollars others[], picodollars more)
+{
+    enum {
+        STEP = 64
+    }; /* requests a step; near a ceiling a quarter of the rest is one */
+    picodollars now = budget_committed(&l->b), left = INT64_MAX;
+    for (int i = 0; i < BUDGET_CEILINGS; i++) {
+        if (ceilings[i] == 0)
+            continue;
+        picodollars used = budget_sum(others[i], now);
+        picodollars one = used >= ceilings[i] ? 0 : ceilings[i] - used;
+        left = one < left ? one : left;
+    }
+    l->left = left;
+    if (more > left)
+        return -1;
+    picodollars step = more > INT64_MAX / STEP ? INT64_MAX : more * STEP;
+    if (left < INT64_MAX && step > left / 4)
+        step = left / 4 > more ? left / 4 : more;
+    picodollars lease = budget_sum(now, step);
+    return lease > l->lease ? lease : l->lease;
 }

@@ -41,12 +41,27 @@ struct budget {
 picodollars budget_room(const struct budget *b);
 
 /*
- * Several runners share a ceiling by leases: each has been granted a total that its own
- * commitments stay within. `others` is the sum of the others' totals, `now` our own. The
- * new total: `want` where the ceiling has room for it, less where it has not, -1 where
- * it has not even for `need`. Never less than `now`.
+ * Several runners share the ceilings of an account by leases: each has been granted a
+ * total for the day that its own commitments stay within, and asks for more in steps,
+ * since each asking is a transaction on disk.
  */
-picodollars budget_lease(picodollars ceiling, picodollars others, picodollars now,
-                         picodollars want, picodollars need);
+enum { BUDGET_DAY, BUDGET_MONTH, BUDGET_CEILINGS };
+
+struct budget_lease {
+    struct budget b;   /* of the day: without a ceiling of its own */
+    picodollars lease; /* up to here we may commit ourselves */
+    picodollars left;  /* when a larger one was refused: what was left */
+};
+
+/* Spent, in doubt and reserved. */
+picodollars budget_committed(const struct budget *b);
+
+/*
+ * The lease for `more`, where the totals of others are `others`: a step of some dozen
+ * such requests where there is plenty, just what is needed near a ceiling, -1 where
+ * there is not enough. `l->left` is told either way.
+ */
+picodollars budget_grant(struct budget_lease *l, const picodollars ceilings[],
+                         const picodollars others[], picodollars more);
 
 #endif

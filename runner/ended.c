@@ -61,8 +61,10 @@ static void learn(struct runner *r, struct lane *lane, const struct answer *a)
         bool renamed = strcmp(name, r->account) != 0;
         snprintf(r->account, sizeof r->account, "%s", name);
         r->account_learned = r->account_untold = true;
-        if (renamed)
+        if (renamed) {
             shared_renamed(r);
+            money_renamed(r);
+        }
     }
     struct answer_limits x;
     if (!answer_limits(a, &x) || x.limit[LIMIT_REQUESTS] == lane->rpm)

@@ -87,10 +87,8 @@ enum affordable { AFFORDABLE_NONE, AFFORDABLE_HELD, AFFORDABLE_READY };
 struct money_day {
     struct money_day *next;
     char day[BILL_DAY_MAX]; /* YYYY-MM-DD */
-    struct budget b;        /* without a ceiling of its own */
-    picodollars lease;      /* up to here we may commit ourselves */
-    picodollars left;       /* when the last lease was refused: what was left */
-    bool told;              /* the account store says what `b` says */
+    struct budget_lease x;
+    bool told; /* the account store says what it says */
 };
 
 /* A job that may be to blame: charged when others get through where it did not. */
@@ -226,6 +224,7 @@ void money_settled(struct runner *r, struct live *l, const struct move *v);
 void money_look(struct runner *r);                           /* now and then */
 bool money_stops(struct runner *r, char *says, size_t size); /* a ceiling is reached */
 void money_bill_own(struct runner *r);                       /* at its end */
+void money_renamed(struct runner *r); /* what was leased was of another account */
 void money_close(struct runner *r);
 
 /* shared.c */

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEASE_JOBS = 64, LEASE_IDLE_MS = 1000 };
+enum { LEASE_IDLE_MS = 1000 };
 
 static struct money_day *day_at(struct runner *r, int64_t wall_ms)
 {
@@ -59,37 +59,17 @@ bool money_worst(const struct runner *r, const struct live *l, picodollars *wors
 
 struct granting {
     const struct runner *r;
-    const struct money_day *d;
-    picodollars want, need, left;
+    struct money_day *d;
+    picodollars more;
 };
 
-static picodollars committed(const struct money_day *d)
-{
-    return budget_sum(budget_sum(d->b.spent, d->b.doubt), d->b.reserved);
-}
-
-/* The day's part of the ceiling, and of the month's; the smaller one is granted. */
 static picodollars on_grant(void *arg, const struct account_others *o)
 {
     struct granting *g = arg;
-    picodollars now = committed(g->d);
-    const picodollars ceilings[] = {g->r->conf->budget.day, g->r->conf->budget.month};
-    const picodollars others[] = {o->day, o->month};
-    picodollars lease = INT64_MAX;
-    g->left = INT64_MAX;
-    for (int i = 0; i < 2; i++) {
-        picodollars one = budget_lease(ceilings[i], others[i], now, g->want, g->need);
-        picodollars left = ceilings[i] == 0 ? INT64_MAX
-                           : ceilings[i] - others[i] > now
-                               ? ceilings[i] - others[i] - now
-                               : 0;
-        /* Near the ceiling each takes what it needs, and no more. */
-        if (left < INT64_MAX && budget_sum(g->want, g->want - now) > now + left)
-            one = one < 0 ? -1 : g->need > g->d->lease ? g->need : g->d->lease;
-        lease = one < lease ? one : lease;
-        g->left = left < g->left ? left : g->left;
-    }
-    return lease;
+    const picodollars ceilings[] = {[BUDGET_DAY] = g->r->conf->budget.day,
+                                    [BUDGET_MONTH] = g->r->conf->budget.month};
+    const picodollars others[] = {[BUDGET_DAY] = o->day, [BUDGET_MONTH] = o->month};
+    return budget_grant(&g->d->x, ceilings, others, g->more);
 }
 
 /* True: `more` fits into what the account leaves us today. */
@@ -97,25 +77,19 @@ static bool lease_covers(struct runner *r, struct money_day *d, picodollars more
 {
     struct err e = {0};
     char run[BILL_RUN_MAX];
-    picodollars need = budget_sum(committed(d), more);
-    if (need <= d->lease)
+    picodollars need = budget_sum(budget_committed(&d->x.b), more);
+    if (need <= d->x.lease)
         return true;
-    struct granting g = {.r = r,
-                         .d = d,
-                         .need = need,
-                         .want = budget_sum(committed(d), more > INT64_MAX / LEASE_JOBS
-                                                              ? INT64_MAX
-                                                              : more * LEASE_JOBS)};
-    struct account_row row = {d->b.spent, d->b.doubt, d->lease};
+    struct granting g = {r, d, more};
+    struct account_row row = {d->x.b.spent, d->x.b.doubt, d->x.lease};
     bill_run_name(r->o->queue->state, r->run, run, sizeof run);
     if (account_lease(r->o->accounts, r->account, run, d->day, &row, on_grant, &g, &e) <
         0) {
         log_error("%s", e.text);
         return false;
     }
-    d->lease = row.lease;
-    d->left = g.left;
-    return need <= d->lease;
+    d->x.lease = row.lease;
+    return need <= d->x.lease;
 }
 
 /* What a lease holds beyond what is out goes back, so that another runner finds it. */
@@ -123,13 +97,14 @@ static void lease_shrink(struct runner *r, struct money_day *d)
 {
     struct err e = {0};
     char run[BILL_RUN_MAX];
-    picodollars now = committed(d);
-    if (d->lease <= now && d->told)
+    picodollars now = budget_committed(&d->x.b);
+    if (d->x.lease <= now && d->told)
         return;
-    d->lease = now;
+    d->x.lease = now;
     bill_run_name(r->o->queue->state, r->run, run, sizeof run);
     if (account_bill(r->o->accounts, r->account, run, d->day,
-                     &(struct account_row){d->b.spent, d->b.doubt, d->lease}, &e) < 0)
+                     &(struct account_row){d->x.b.spent, d->x.b.doubt, d->x.lease},
+                     &e) < 0)
         log_warn("%s", e.text);
     d->told = true;
 }
@@ -155,7 +130,7 @@ static picodollars room(struct runner *r, struct money_day *d, picodollars more)
     run.ceiling = r->conf->budget.run;
     picodollars left = budget_room(&run);
     if (left >= more && account_ceilings(r) && !lease_covers(r, d, more))
-        left = d->left < left ? d->left : left;
+        left = d->x.left < left ? d->x.left : left;
     return left;
 }
 
@@ -191,13 +166,13 @@ void money_taken(struct runner *r, struct live *l)
     l->day = day_at(r, l->started_wall);
     r->run_money.reserved = budget_sum(r->run_money.reserved, l->worst);
     if (l->day)
-        l->day->b.reserved = budget_sum(l->day->b.reserved, l->worst);
+        l->day->x.b.reserved = budget_sum(l->day->x.b.reserved, l->worst);
 }
 
 static void add(struct runner *r, struct money_day *d, picodollars spent,
                 picodollars doubt, picodollars reserved)
 {
-    struct budget *both[] = {&r->run_money, d ? &d->b : NULL};
+    struct budget *both[] = {&r->run_money, d ? &d->x.b : NULL};
     for (int i = 0; i < 2; i++) {
         if (both[i] == NULL)
             continue;
@@ -283,9 +258,15 @@ void money_bill_own(struct runner *r)
     for (const struct money_day *d = r->days; d; d = d->next)
         if (account_bill(
                 r->o->accounts, r->account, name, d->day,
-                &(struct account_row){.spent = d->b.spent, .doubt = d->b.doubt},
+                &(struct account_row){.spent = d->x.b.spent, .doubt = d->x.b.doubt},
                 &e) < 0)
             log_warn("%s", e.text);
+}
+
+void money_renamed(struct runner *r)
+{
+    for (struct money_day *d = r->days; d; d = d->next)
+        d->x.lease = budget_committed(&d->x.b);
 }
 
 void money_close(struct runner *r)

@@ -6,7 +6,7 @@ Each case is a simulated account, a queue with more jobs than it can take, and r
 a run lasts a minute or three. Used and allowed come from the simulator's own books
 (GET /sim/pace): allowed is what its buckets held at the first request and what flowed
 into them since, less what the co-tenant took. Utilisation is that of the bucket that
-binds. Every run must be within the case's aim; the seeds are printed, and the same seed
+binds, from the second in which the first answer came. Every run must be within the case's aim; the seeds are printed, and the same seed
 is the same queue and the same answers. With --others, two other ways to pace meet the
 same account: a fixed window of 200 that waits as retry-after says, and an adaptive
 window (AIMD) without any knowledge of limits.
@@ -39,7 +39,7 @@ class Case:
     limits: dict                # the simulator's settings
     rate: float                 # jobs a second that it lets through, about
     binds: str = "requests"     # the bucket that is to be used up
-    seconds: int = 100
+    seconds: int = 120
     util: float = 0.99
     refused: float = 1          # a thousand requests, after the first minute
     tokens: int = 250           # median input of a job
@@ -215,13 +215,18 @@ def figures(case, rows, seconds):
     """Utilisation of the binding bucket, refusals a thousand after the first minute, in all,
     and before steady state (the first twenty seconds)."""
     rows = [r for r in rows if r["s"] < seconds]
+    # From the first answer on: before it one request alone is out, as it should be. What
+    # lay in the buckets then is the beginning.
+    opened = next((i for i, r in enumerate(rows) if r["requests"]["used"] > 1), 0)
+    first, rows = rows[opened], rows[opened + 1:]
 
     def total(kind, what, some):
         return sum(r[kind][what] or 0 for r in some)
 
     def util(some):
         kinds = BUCKETS if case.binds == "any" else (case.binds,)
-        return max(total(k, "used", some) / max(1e-9, total(k, "allowed", some))
+        begin = {k: max(0, first[k]["level"] or 0) if some is rows else 0 for k in BUCKETS}
+        return max(total(k, "used", some) / max(1e-9, begin[k] + total(k, "allowed", some))
                    for k in kinds)
 
     def refused(some):
@@ -229,9 +234,8 @@ def figures(case, rows, seconds):
 
     late = [r for r in rows if r["s"] >= 60]
     sent = refused(late) + total("requests", "used", late)
-    f = {"util": util(rows), "late": 1000 * refused(late) / max(1, sent), "refused": refused(rows),
-         "early": refused([r for r in rows if r["s"] < 20]),
-         "sent": refused(rows) + total("requests", "used", rows)}
+    f = {"util": util(rows), "late": 1000 * refused(late) / max(1, sent),
+         "early": refused([first] + [r for r in rows if r["s"] < 20])}
     if "limits.change_at" in case.limits:
         def within(start, end):
             for s in range(start, min(start + 31, end - 9)):
