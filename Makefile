@@ -21,7 +21,7 @@ install_missing = missing=""; for p in $(1); do \
 build_in = set -o pipefail; echo "building in $(1)"; \
   $(MAKE) --no-print-directory -s -C $(1) -j $(JOBS) | { grep -v 'Built target' || true; }
 
-.PHONY: demo test build plain packages test-packages lint format bench bench-pace kill-campaign \
+.PHONY: demo test build plain packages test-packages lint format bench bench-pace bench-money kill-campaign \
   crash-campaign test-power valgrind fuzz tidy coverage top install clean
 
 demo: build
@@ -70,6 +70,10 @@ test-power: plain
 	@ctest --test-dir build/plain -R '^crash_' -j $(JOBS) --output-on-failure --no-tests=error
 
 # Fifty kills (BULK=FILE for another queue); hundreds of pairs of stops.
+# What prompt caching saves.
+bench-money: build
+	@python3 tests/bench/bench_money.py build/release
+
 kill-campaign crash-campaign: plain
 	@BULK="$(BULK)" cmake --build build/plain --target $@
 

@@ -497,8 +497,8 @@ static int add_job(struct intake *in, const struct todo *t, struct lent *l,
     struct move *v = moves_add(m, MOVE_TAKE_IN);
     if (v == NULL || l->name == NULL)
         return nomem(e);
-    if (why == NULL &&
-        (lane = in->o.lane(in->o.arg, &l->spec, l->name, &unroutable)) == NULL) {
+    if (why == NULL && (lane = in->o.lane(in->o.arg, &l->spec, l->name, &v->in.turn,
+                                          &unroutable)) == NULL) {
         err_wrap(&unroutable, "%" PRId64, line);
         why = &unroutable;
     }

@@ -28,10 +28,11 @@ enum intake_step {
     INTAKE_END,    /* everything was looked at */
 };
 
-/* Which lane a job would wait in, as a string that outlives the intake; NULL, with `e`
- * saying why, where what it asks for does not exist. */
+/* Which lane a job would wait in, as a string that outlives the intake, and its turn
+ * among the jobs of its priority there; NULL, with `e` saying why, where what it asks
+ * for does not exist. */
 typedef const char *intake_lane_fn(void *arg, const struct job_spec *s,
-                                   const char *name, struct err *e);
+                                   const char *name, int64_t *turn, struct err *e);
 
 struct intake_opts {
     const char *root;        /* the queue's directory, as the user named it */

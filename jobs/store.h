@@ -91,6 +91,7 @@ struct move {
         const char *lane, *custom_id, *path;
         unsigned char digest[DIGEST_BYTES];
         int64_t line, scan;
+        int64_t turn;   /* among the jobs of its lane and priority */
         bool by_digest; /* the name is made of the digest: twins are jobs as well */
         const char *other_name; /* for a duplicate: its own name */
         enum taken taken;       /* out */
@@ -249,6 +250,7 @@ struct store_totals {
     int64_t doubt;
     picodollars spent, doubt_low, doubt_high;
     int64_t tokens_in, tokens_out, next_attempt, next_run, next_source, results_seq;
+    int64_t last_turn;
     int64_t staged;    /* done jobs whose new revision waits for consent */
     int64_t revisions; /* all that wait, of jobs in any state */
 };

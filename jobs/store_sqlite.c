@@ -72,7 +72,12 @@ static const char *const migrations[] = {
     /* raised: max_tokens, where an answer was cut and is asked for once more */
     "ALTER TABLE job ADD COLUMN max_cost INT NOT NULL DEFAULT 0;"
     "ALTER TABLE job ADD COLUMN raised INT NOT NULL DEFAULT 0;"
-    "ALTER TABLE staged ADD COLUMN max_cost INT NOT NULL DEFAULT 0;",
+    "ALTER TABLE job ADD COLUMN turn INT NOT NULL DEFAULT 0;"
+    "ALTER TABLE staged ADD COLUMN max_cost INT NOT NULL DEFAULT 0;"
+    "ALTER TABLE staged ADD COLUMN turn INT NOT NULL DEFAULT 0;"
+    "DROP INDEX job_ready;"
+    "CREATE INDEX job_ready ON job (lane, priority DESC, turn, id)"
+    " WHERE state = 0 AND gone = 0 AND ready_at = 0;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 
@@ -112,9 +117,10 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(NEW_JOB,                                                                           \
       "INSERT INTO job (state, outcome, source, line, scan, priority, lane,"             \
       " asks, max_tokens, bytes, name, custom_id, digest, tier, model, effort,"          \
-      " tags, says, seq, finished, rests, members, max_cost) VALUES (?1, ?2, ?3, ?4,"    \
+      " tags, says, seq, finished, rests, members, max_cost, turn) VALUES (?1, ?2, "     \
+      "?3, ?4,"                                                                          \
       " ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"      \
-      " ?19 > 0, ?21, ?22)"                                                              \
+      " ?19 > 0, ?21, ?22, ?23)"                                                         \
       " ON CONFLICT (name) DO NOTHING")                                                  \
     X(KNOWN_JOB,                                                                         \
       "SELECT j.id, j.state, j.digest, j.source, j.scan, s.gone, j.outcome, j.gone"      \
@@ -129,19 +135,21 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
       " CASE WHEN ?18 > 0 THEN ?18 ELSE seq END, rests = rests + (?18 > 0), finished "   \
       "= ?19, type ="                                                                    \
       " NULL, revision = revision + 1, ready_at = 0, attempts = 0, silent ="             \
-      " 0, last_attempt = 0, members = ?20, max_cost = ?21, raised = 0 WHERE id = ?1")   \
+      " 0, last_attempt = 0, members = ?20, max_cost = ?21, raised = 0, turn = ?22 "     \
+      "WHERE id = ?1")                                                                   \
     X(PUT_BODY, "REPLACE INTO body (job, members) VALUES (?1, ?2)")                      \
     X(DROP_BODY, "DELETE FROM body WHERE job = ?1")                                      \
     X(STAGE,                                                                             \
       "REPLACE INTO staged (job, source, line, priority, asks, max_tokens, bytes,"       \
-      " lane, digest, tier, model, effort, tags, says, members, max_cost) VALUES (?1,"   \
-      " ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)")             \
+      " lane, digest, tier, model, effort, tags, says, members, max_cost, turn) "        \
+      "VALUES (?1,"                                                                      \
+      " ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)")        \
     X(UNSTAGE_ONE, "DELETE FROM staged WHERE job = ?1")                                  \
-    X(STAGED,                                                                            \
-      "SELECT t.job, t.source, t.line, t.priority, t.asks, t.max_tokens,"                \
-      " t.bytes, t.lane, t.digest, t.tier, t.model, t.effort, t.tags, t.says,"           \
-      " t.members, j.scan, t.max_cost FROM staged t JOIN job j ON j.id = t.job"          \
-      " WHERE j.state <> 1 LIMIT ?1")                                                    \
+    X(STAGED, "SELECT t.job, t.source, t.line, t.priority, t.asks, t.max_tokens,"        \
+              " t.bytes, t.lane, t.digest, t.tier, t.model, t.effort, t.tags, t.says,"   \
+              " t.members, j.scan, t.max_cost, t.turn FROM staged t JOIN job j ON "      \
+              "j.id = t.job"                                                             \
+              " WHERE j.state <> 1 LIMIT ?1")                                            \
     X(UNSTAGE_SOURCES, "UPDATE source SET stamp = '', whole = 0 WHERE id IN"             \
                        " (SELECT source FROM staged)")                                   \
     X(UNSTAGE_ALL, "DELETE FROM staged")                                                 \
@@ -221,7 +229,7 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(SOURCES, "SELECT id, path, stamp, refs, parked, bulk, whole, gone FROM source")  \
     X(READY, "SELECT " JOB_COLUMNS JOB_FROM " WHERE j.lane IS ?1 AND j.state = 0 AND"  \
              " j.gone = 0 AND j.ready_at = 0 AND s.parked IS NULL"                     \
-             " ORDER BY j.priority DESC, j.id")                                        \
+             " ORDER BY j.priority DESC, j.turn, j.id")                                \
     X(RESTED,                                                                          \
       "SELECT " JOB_COLUMNS JOB_FROM " WHERE j.state = 0 AND j.ready_at > 0 AND"       \
       " j.ready_at <= ?1 AND j.gone = 0 AND s.parked IS NULL"                          \
@@ -262,7 +270,7 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(STATES, "SELECT COUNT(*), TOTAL(gone), TOTAL(gone = 0 AND outcome = ?1),"        \
               " TOTAL(gone = 0 AND state = 0), TOTAL(gone = 0 AND state = 1),"         \
               " TOTAL(gone = 0 AND state = 2), TOTAL(gone = 0 AND state = 3),"         \
-              " TOTAL(gone = 0 AND state = 4) FROM job")                               \
+              " TOTAL(gone = 0 AND state = 4), MAX(turn) FROM job")                    \
     X(DOUBT, "SELECT COUNT(*), COALESCE(SUM(e.cost), 0), COALESCE(SUM(a.worst), 0)"    \
              " FROM ending e JOIN sending a ON a.id = e.attempt WHERE e.state = 2")    \
     X(SPENT, "SELECT COALESCE(SUM(spent), 0), COALESCE(SUM(tokens_in), 0),"            \
@@ -641,6 +649,7 @@ static int new_job(struct store *st, struct move *v, const char *name)
     sqlite3_bind_int64(q, 20, s ? 0 : v->now);
     bind_members(q, 21, s);
     sqlite3_bind_int64(q, 22, s ? s->max_cost : 0);
+    sqlite3_bind_int64(q, 23, v->in.turn);
     int64_t changed = run(st, W_NEW_JOB);
     if (changed != 1)
         return (int)changed;
@@ -674,6 +683,7 @@ static int change_job(struct store *st, struct move *v)
     sqlite3_bind_int64(q, 19, s ? 0 : v->now);
     bind_members(q, 20, s);
     sqlite3_bind_int64(q, 21, s ? s->max_cost : 0);
+    sqlite3_bind_int64(q, 22, v->in.turn);
     if (run(st, W_CHANGE_JOB) != 1)
         return -1;
     if (s == NULL)
@@ -711,6 +721,7 @@ static int stage_job(struct store *st, struct move *v)
     else
         sqlite3_bind_null(q, 15);
     sqlite3_bind_int64(q, 16, s ? s->max_cost : 0);
+    sqlite3_bind_int64(q, 17, v->in.turn);
     v->in.taken = TAKEN_STAGED;
     return run(st, W_STAGE) < 0 ? -1 : seen_job(st, v);
 }
@@ -867,7 +878,8 @@ static int apply_revise(struct store *st, struct move *v)
             .in = {.spec = s.body ? &s : NULL,
                    .line = sqlite3_column_int64(q, 2),
                    .lane = text_at(q, 7),
-                   .scan = sqlite3_column_int64(q, 15)},
+                   .scan = sqlite3_column_int64(q, 15),
+                   .turn = sqlite3_column_int64(q, 17)},
         };
         memcpy(one.in.digest, sqlite3_column_blob(q, 8), DIGEST_BYTES);
         /* The row goes only when nothing stands on it any more. */
@@ -1527,11 +1539,11 @@ static int one_row(struct store *st, int which, int64_t *to, int n, struct err *
 int store_totals(struct store *st, struct store_totals *ret, struct err *e)
 {
     *ret = (struct store_totals){0};
-    int64_t jobs[3 + JOB_STATE_COUNT] = {0};
+    int64_t jobs[4 + JOB_STATE_COUNT] = {0};
     sqlite3_bind_int(st->r[R_STATES], 1, OUTCOME_INVALID);
     int64_t doubt[3] = {0}, spent[3] = {0}, next[3] = {0}, staged[2] = {0};
     char seq[24];
-    if (one_row(st, R_STATES, jobs, 3 + JOB_STATE_COUNT, e) < 0 ||
+    if (one_row(st, R_STATES, jobs, 4 + JOB_STATE_COUNT, e) < 0 ||
         one_row(st, R_DOUBT, doubt, 3, e) < 0 ||
         one_row(st, R_SPENT, spent, 3, e) < 0 ||
         one_row(st, R_NEXT_IDS, next, 3, e) < 0 ||
@@ -1541,6 +1553,7 @@ int store_totals(struct store *st, struct store_totals *ret, struct err *e)
     ret->known = jobs[0];
     ret->gone = jobs[1];
     ret->invalid = jobs[2];
+    ret->last_turn = jobs[3 + JOB_STATE_COUNT];
     for (int i = 0; i < JOB_STATE_COUNT; i++)
         ret->jobs[i] = jobs[3 + i];
     ret->next_attempt = next[0];

@@ -5,6 +5,7 @@
 #include "runner/machine.h"
 
 #include "conf/catalog.h"
+#include "jobs/textbuf.h"
 #include "runner/budget.h"
 #include "runner/effect.h"
 #include "runner/log.h"
@@ -15,11 +16,28 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+/* FNV-1a: tells kinds of jobs apart, no more. */
+#define HASH_BEGIN UINT64_C(14695981039346656037)
+
+static uint64_t hash_bytes(uint64_t hash, const char *p, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ (unsigned char)p[i]) * UINT64_C(1099511628211);
+    return hash;
+}
+
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+    return hash_bytes(hash, text, strlen(text) + 1);
+}
+
 void ready_push(struct live *l, bool front)
 {
     struct lane *lane = l->lane;
     l->where = LIVE_READY;
     lane->ready++;
+    if (l->cached.count > 0)
+        cache_waits(&lane->cache, &l->cached, true);
     if (front) {
         l->next = lane->first;
         if (lane->first == NULL)
@@ -43,6 +61,8 @@ void ready_remove(struct live *l)
         lane->last = at;
     l->next = NULL;
     lane->ready--;
+    if (l->cached.count > 0)
+        cache_waits(&lane->cache, &l->cached, false);
 }
 
 /* --- from disk --- */
@@ -87,6 +107,24 @@ static struct lane *lane_for(struct runner *r, struct live *l, struct err *e)
     return lane;
 }
 
+uint64_t admit_rung(const struct routed *to)
+{
+    return hash_text(hash_text(HASH_BEGIN, to->model), to->effort);
+}
+
+/* Does it begin like others? What is short, or forbids it, is not asked. */
+static void join_cache(struct runner *r, struct live *l)
+{
+    if (r->conf->jobs.cache == CACHE_OFF || (l->job.asks & ASKS_NO_CACHE) ||
+        l->job.body_len < PREFIX_BYTES_MIN)
+        return;
+    prefix_find(&l->prefix, l->job.body, l->job.body_len);
+    if (l->prefix.own || l->prefix.count == 0)
+        return;
+    cache_join(&l->lane->cache, &l->cached, &l->prefix, admit_rung(&l->routed),
+               catalog_find(r->o->catalog, l->routed.model));
+}
+
 static int on_ready(void *arg, const struct store_job *j)
 {
     struct filling *f = arg;
@@ -106,6 +144,7 @@ static int on_ready(void *arg, const struct store_job *j)
         live_free(l);
         return 0;
     }
+    join_cache(r, l);
     l->brake = j->bulk ? runner_brake(r, j) : NULL;
     if (l->brake && (l->brake->parking || l->brake->parked)) {
         live_forget(&r->table, l); /* it is about to be parked on disk */
@@ -250,21 +289,55 @@ static bool brake_allows(const struct runner *r, const struct brake *b)
     return b->in_flight < (left > 1 ? left : 1);
 }
 
-/* Consecutive probes are different jobs, where there is another; and what is larger than
- * a bucket, for which all others would have to pause, comes behind them. */
-static struct live *choose(struct runner *r, struct lane *lane, bool probe)
+/*
+ * The next job of a lane: of those of one priority the one whose prefix is best sent now.
+ * Consecutive probes are different jobs, where there is another; and what is larger than
+ * a bucket, for which all others would have to pause, comes behind them.
+ */
+static struct live *choose(struct runner *r, struct lane *lane, bool probe, int64_t now)
 {
-    struct live *fallback = NULL;
+    struct live *fallback = NULL, *best = NULL;
+    int looked = 0;
+    lane->cache_ask_at = 0;
     for (struct live *l = lane->first; l; l = l->next) {
         if (!brake_allows(r, l->brake))
             continue;
-        if (!l->large &&
-            (!probe || (l->job.id != lane->last_probe && l->job.id != r->last_reset)))
-            return l;
-        if (fallback == NULL || (fallback->large && !l->large))
-            fallback = l;
+        if (l->large ||
+            (probe && (l->job.id == lane->last_probe || l->job.id == r->last_reset))) {
+            if (fallback == NULL || (fallback->large && !l->large))
+                fallback = l;
+            continue;
+        }
+        if (best && (l->job.priority < best->job.priority || ++looked > CACHE_LOOK))
+            break;
+        struct cache_say say = {.rank = CACHE_RANK_GO};
+        if (l->cached.count > 0)
+            say = cache_decide(&lane->cache, &l->cached, now);
+        if (say.word == CACHE_WAIT) {
+            if (say.ask_at > 0 &&
+                (lane->cache_ask_at == 0 || say.ask_at < lane->cache_ask_at))
+                lane->cache_ask_at = say.ask_at;
+            continue;
+        }
+        if (best && say.rank >= best->cache_say.rank)
+            continue;
+        best = l;
+        l->cache_say = say;
+        if (say.rank <= cache_best(&lane->cache))
+            break;
     }
-    return fallback;
+    if (best)
+        return best;
+    if (fallback || lane->in_flight > 0 || lane->cache_ask_at > 0 ||
+        lane->first == NULL)
+        return fallback;
+    /* Nobody is out for whom the others could wait. */
+    for (struct live *l = lane->first; l; l = l->next)
+        if (brake_allows(r, l->brake)) {
+            l->cache_say = (struct cache_say){.word = CACHE_NONE};
+            return l;
+        }
+    return NULL;
 }
 
 /* One runner of this machine probes an account whose halt is on record; the others, when
@@ -319,19 +392,22 @@ static int set_aside(struct live *l, struct moves *m)
 
 /* The next job, or where a ceiling is too near for that one, one that still fits. */
 static struct live *choose_affordable(struct runner *r, struct lane *lane, bool probe,
-                                      struct moves *m)
+                                      int64_t now, struct moves *m)
 {
     struct live *l;
     picodollars worst;
-    while ((l = choose(r, lane, probe)) != NULL && !money_allows(r, l) && l->unbounded)
+    while ((l = choose(r, lane, probe, now)) != NULL && !money_allows(r, l) &&
+           l->unbounded)
         if (set_aside(l, m) < 0)
             return NULL;
     if (l == NULL || !r->money_short)
         return l;
     for (l = lane->first; l; l = l->next)
         if (brake_allows(r, l->brake) && !l->unbounded && money_worst(r, l, &worst) &&
-            worst <= r->money_left && money_allows(r, l))
+            worst <= r->money_left && money_allows(r, l)) {
+            l->cache_say = (struct cache_say){.word = CACHE_NONE};
             return l;
+        }
     return NULL;
 }
 
@@ -354,14 +430,7 @@ static uint64_t kind_of(const struct live *l)
     const char *path = l->job.bulk ? l->job.path : l->job.name;
     const char *slash = strrchr(path, '/');
     size_t len = l->job.bulk ? strlen(path) : slash ? (size_t)(slash - path) : 0;
-    uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a */
-    for (const char *p = l->routed.model; *p; p++)
-        hash = (hash ^ (unsigned char)*p) * UINT64_C(1099511628211);
-    for (const char *p = l->routed.effort; *p; p++)
-        hash = (hash ^ (unsigned char)*p) * UINT64_C(1099511628211);
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (unsigned char)path[i]) * UINT64_C(1099511628211);
-    return hash;
+    return hash_bytes(admit_rung(&l->routed), path, len);
 }
 
 /* What the account's buckets say; another runner may have been told to hold, too. */
@@ -372,11 +441,12 @@ static bool buckets_allow(struct runner *r, struct lane *lane, struct live *l,
     struct bucket_look look = {.may = true, .binds = BUCKET_NONE};
     if (lane->hold_until > now)
         return false;
-    l->ask = (struct bucket_ask){.group = kind_of(l),
-                                 .input_est = (double)l->job.bytes / BYTES_PER_TOKEN,
-                                 .max_tokens = l->job.max_tokens ? l->job.max_tokens
-                                                                 : l->routed.max_tokens,
-                                 .reserve = l->large};
+    l->ask = (struct bucket_ask){
+        .group = kind_of(l),
+        .input_est = (double)(l->job.bytes - (int64_t)l->cache_say.read_bytes) /
+                     BYTES_PER_TOKEN,
+        .max_tokens = l->job.max_tokens ? l->job.max_tokens : l->routed.max_tokens,
+        .reserve = l->large};
     if (b)
         look = buckets_ask(b, &l->ask, now);
     lane_paced(lane, &look);
@@ -405,6 +475,8 @@ static int admit_one(struct runner *r, struct lane *lane, struct live *l,
     if (b)
         l->ticket = buckets_take(b, shared_slot(lane), &l->ask, &lane->look,
                                  l->started_at);
+    if (l->cached.count > 0)
+        cache_started(&lane->cache, &l->cached, &l->cache_say, l->started_at);
     if (l->probe)
         lane->last_probe = l->job.id;
     if (l->brake)
@@ -436,9 +508,13 @@ void admit_some(struct runner *r, struct moves *m)
     uv_update_time(&r->loop); /* paces are counted in milliseconds */
     int64_t now = runner_mono(r);
     for (struct lane *lane = r->lanes; lane; lane = lane->next) {
+        int room = lane->look.binds != BUCKET_NONE && lane->paced
+                       ? 1
+                       : lane->window.size - lane->in_flight;
+        cache_refresh(&lane->cache, lane->in_flight, room, now);
         while (lane_state(lane, now, &ask_at) == LANE_OPEN && may_send_at_all(r, now)) {
             bool probe = lane->breaker.open || r->endpoint.open;
-            struct live *l = choose_affordable(r, lane, probe, m);
+            struct live *l = choose_affordable(r, lane, probe, now, m);
             if (l == NULL || !disk_has_room(r, worst_bytes(l)))
                 break;
             if (!buckets_allow(r, lane, l, now)) {
@@ -483,6 +559,7 @@ static int on_affordable(void *arg, const struct store_job *j)
         live_free(l);
         return 0;
     }
+    join_cache(r, l);
     ready_push(l, true);
     return ++f->got >= AFFORDABLE_AT_ONCE;
 }
@@ -509,6 +586,8 @@ void admit_undo(struct runner *r, struct live *l)
     if (b)
         buckets_dropped(b, &l->ticket, runner_mono(r));
     l->ticketed = false;
+    if (l->cached.count > 0)
+        cache_ended(&l->lane->cache, &l->cached, NULL, runner_mono(r));
     lane_dropped(l->lane);
     if (l->brake)
         l->brake->in_flight--;
@@ -539,13 +618,24 @@ void admit_start(struct runner *r, struct live *l, const struct move *v)
                             .model = l->routed.model,
                             .effort = l->routed.effort,
                             .max_tokens = live_max_tokens(l),
+                            .stream = l->cache_say.word == CACHE_LEAD,
                             .raised = l->job.raised > 0,
                             .asks = l->job.asks,
                             .members = l->job.body,
                             .members_len = l->job.body_len};
+        struct textbuf marked = {0};
+        if (l->cache_say.marks.count > 0) {
+            prefix_mark(&marked, l->job.body, l->job.body_len, &l->prefix,
+                        &l->cache_say.marks);
+            if (!marked.failed) {
+                s.members = marked.at;
+                s.members_len = marked.len;
+            }
+        }
         effect_before("start", l->attempt);
         l->call = r->sender->start(r->sender, l, &s, 1, &e);
         effect_after("start", l->attempt);
+        textbuf_free(&marked);
         if (l->call) {
             l->where = LIVE_OUT;
             return;
@@ -575,6 +665,8 @@ bool admit_waiting(struct runner *r, int64_t *ask_at, char *says, size_t size)
         if (s == LANE_CLOSED)
             continue; /* no time will open it */
         waiting = true;
+        if (s == LANE_OPEN)
+            at = l->cache_ask_at;
         if (at > 0 && (soonest == 0 || at < soonest))
             soonest = at;
         if ((s == LANE_HELD || s == LANE_TRIPPED) && *says == '\0')

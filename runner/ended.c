@@ -183,7 +183,8 @@ static void on_headers(void *owner, const struct answer *a)
     struct answer_limits x;
     learn(r, l->lane, a);
     l->limits = bucket_headers_none;
-    if (!answer_limits(a, &x))
+    bool told = answer_limits(a, &x);
+    if (!told && l->cached.count == 0)
         return;
     for (int i = 0; i < LIMIT_COUNT; i++) {
         l->limits.limit[i] = x.limit[i];
@@ -354,6 +355,7 @@ static void drop_ready(struct runner *r, struct lane *lane, int64_t source)
             continue;
         ready_remove(l);
         live_forget(&r->table, l);
+        l->to_disk = true;
         live_free(l);
         lane->dry = false;
     }
@@ -417,6 +419,8 @@ void ended_headers(struct runner *r)
         struct buckets *b = l->ticketed ? shared_buckets(r, l->lane) : NULL;
         l->headed = false;
         l->lane->paced = false;
+        if (l->cached.count > 0)
+            cache_began(&l->lane->cache, &l->cached, runner_mono(r));
         if (b == NULL)
             continue;
         buckets_headers(b, &l->ticket, &l->limits, runner_mono(r));
@@ -457,6 +461,11 @@ static void lane_told(struct runner *r, struct live *l)
     struct lane *lane = l->lane;
     int64_t now = runner_mono(r);
     buckets_told(r, l);
+    if (l->cached.count > 0)
+        cache_ended(&lane->cache, &l->cached,
+                    l->note == NOTE_ANSWER && l->judged.has_usage ? &l->judged.usage
+                                                                  : NULL,
+                    now);
     if (l->note != NOTE_ANSWER) {
         lane_dropped(lane);
         return;
@@ -762,6 +771,7 @@ static void back_to_wait(struct runner *r, struct live *l, const struct move *v)
     if (v->ready_at && (r->next_rest == 0 || v->ready_at < r->next_rest))
         r->next_rest = v->ready_at;
     l->lane->dry = false; /* it waits on disk now */
+    l->to_disk = true;
     live_forget(&r->table, l);
     live_free(l);
 }

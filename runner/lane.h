@@ -2,6 +2,7 @@
 #define LANE_H
 
 #include "runner/bucket.h"
+#include "runner/cache.h"
 #include "runner/pace.h"
 #include "runner/verdict.h"
 
@@ -48,6 +49,8 @@ struct lane {
     enum bucket bound;       /* what binds, as it was told last */
     int64_t bound_at;        /* since when something else does; 0: nothing else */
     char pace_says[BUCKETS_SAY_MAX];
+    struct cache cache;   /* who shares a prompt prefix, and who of them may go */
+    int64_t cache_ask_at; /* all wait for a leader: until then; 0: for an event */
 
     /* jobs in memory that wait for this lane, best first (the runner's) */
     struct live *first, **last;

@@ -1,5 +1,7 @@
 #include "runner/live.h"
 
+#include "runner/lane.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,6 +76,8 @@ void live_free(struct live *l)
 {
     if (l == NULL)
         return;
+    if (l->lane && l->cached.count > 0)
+        cache_part(&l->lane->cache, &l->cached, l->to_disk);
     free(l->message);
     free(l->strings);
     free(l);

@@ -3,6 +3,7 @@
 
 #include "jobs/store.h"
 #include "runner/bucket.h"
+#include "runner/cache.h"
 #include "runner/route.h"
 #include "runner/settle.h"
 #include "runner/verdict.h"
@@ -52,6 +53,11 @@ struct live {
     struct money_day *day; /* on which it left */
     bool unbounded;        /* that cannot be reckoned, and there is a ceiling */
     bool probe;            /* of a tripped lane or endpoint */
+
+    struct prefix prefix;       /* what it shares with others */
+    struct cache_job cached;    /* its place in the lane's cache; zeroed: none */
+    struct cache_say cache_say; /* what that said when it was chosen */
+    bool to_disk;               /* it goes back to wait there */
 
     struct bucket_ask ask;       /* what it wants of the buckets */
     struct bucket_ticket ticket; /* what it took */

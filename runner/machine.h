@@ -185,6 +185,7 @@ struct runner {
 
     int64_t run, next_attempt, next_rest; /* next_rest: wall ms; 0: none */
     int64_t admitted, staged;
+    int64_t turn; /* where the turns of this run's jobs begin, in a lane */
     picodollars spent_before;
     struct tally tally;
     int lost; /* answers that could not be stored */
@@ -212,6 +213,7 @@ void admit_start(struct runner *r, struct live *l, const struct move *v);
 void admit_undo(struct runner *r, struct live *l);
 bool admit_waiting(struct runner *r, int64_t *ask_at, char *says, size_t size);
 enum affordable admit_search(struct runner *r); /* does anything that waits fit? */
+uint64_t admit_rung(const struct routed *to);   /* model and effort, as a hash */
 int admit_reroute(struct runner *r, struct moves *m);
 
 /* money.c */

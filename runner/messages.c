@@ -117,7 +117,7 @@ bool messages_streams(const struct sending *s, int when, int64_t above)
 {
     if (when != STREAM_AUTO)
         return when == STREAM_ALWAYS;
-    return (s->asks & ASKS_STREAM) || s->max_tokens > above;
+    return s->stream || (s->asks & ASKS_STREAM) || s->max_tokens > above;
 }
 
 static void call_free(struct sender_call *c)

@@ -82,6 +82,7 @@ struct lane *runner_lane(struct runner *r, const char *name)
     if (l == NULL)
         return NULL;
     lane_init(l, name, (int)r->conf->limits.in_flight);
+    cache_init(&l->cache, r->turn);
     if (account_lane(r->o->accounts, r->account, name, runner_wall(r), &kept, &e) < 0)
         log_warn("%s", e.text);
     l->rpm = kept.rpm;
@@ -506,8 +507,21 @@ static void commit(struct runner *r)
 
 /* --- what a tick asks --- */
 
+/* Groups that share a prefix come one behind the other, however they are scattered. */
+static int64_t turn_of(struct runner *r, struct lane *l, const struct job_spec *s,
+                       const struct routed *to)
+{
+    struct prefix p = {.count = 0};
+    if (r->conf->jobs.cache == CACHE_OFF)
+        return 0;
+    if (!(s->asks & ASKS_NO_CACHE) && s->body_len >= PREFIX_BYTES_MIN)
+        prefix_find(&p, s->body, s->body_len);
+    return cache_seen(&l->cache, &p, admit_rung(to),
+                      catalog_find(r->o->catalog, to->model), 1, runner_mono(r));
+}
+
 static const char *on_lane_wanted(void *arg, const struct job_spec *s, const char *name,
-                                  struct err *e)
+                                  int64_t *turn, struct err *e)
 {
     struct runner *r = arg;
     struct routed to;
@@ -521,7 +535,10 @@ static const char *on_lane_wanted(void *arg, const struct job_spec *s, const cha
     if (route_decide(r->conf, r->o->catalog, &j, &to, e) < 0)
         return NULL;
     struct lane *l = runner_lane(r, to.lane);
-    return l ? l->name : NULL;
+    if (l == NULL)
+        return NULL;
+    *turn = turn_of(r, l, s, &to);
+    return l->name;
 }
 
 static void consent_wanted(struct runner *r, const char *says)
@@ -1042,6 +1059,7 @@ static int take_up(struct runner *r, struct err *e)
     r->run = t.next_run;
     r->next_attempt = t.next_attempt;
     r->spent_before = t.spent;
+    r->turn = (t.last_turn >> 32) + 1;
     r->tally.queued = t.jobs[JOB_QUEUED];
     r->staged = t.revisions;
     r->next_rest = t.jobs[JOB_QUEUED] ? 1 : 0; /* asks the store at once */
@@ -1154,6 +1172,7 @@ static void let_go(struct runner *r)
     moves_free(&r->write_moves);
     for (struct lane *l = r->lanes, *next; l; l = next) {
         next = l->next;
+        cache_clear(&l->cache);
         free(l);
     }
     for (struct brake *b = r->brakes, *next; b; b = next) {

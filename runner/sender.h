@@ -25,6 +25,7 @@ struct sending {
     const char *model;
     const char *effort;  /* "": not said */
     int64_t max_tokens;  /* in force; put into the body unless ASKS_MAX_TOKENS, */
+    bool stream;         /* its begin has to be seen early */
     bool raised;         /* or in the place of the job's own */
     unsigned asks;       /* enum job_asks */
     const char *members; /* the body's members, borrowed until the call has ended */

@@ -36,8 +36,9 @@ struct world {
 };
 
 static const char *lane_of(void *arg, const struct job_spec *s, const char *name,
-                           struct err *e)
+                           int64_t *turn, struct err *e)
 {
+    *turn = 0;
     (void)arg;
     (void)name;
     if (s->tier && strcmp(s->tier, "none") == 0) {

@@ -8,6 +8,7 @@ runs of the things compared take turns, so that a machine that slows down slows 
 them. Printed: median and range.
 """
 import argparse
+import http.client
 import json
 import os
 import resource
@@ -34,11 +35,29 @@ def request(n):
 
 
 class Sim:
+    """Answers of so many bytes and no log; 0: of so many tokens as it is told, and a log."""
+
     def __init__(self, build, answer_bytes):
-        self.process = subprocess.Popen(
-            [f"{build}/sim/nightmill-sim", "--port", "0", "--set", f"output.bytes={answer_bytes}",
-             "--set", "log.max=0"], stdout=subprocess.PIPE, text=True)
+        size = ["--set", f"output.bytes={answer_bytes}", "--set", "log.max=0"] if answer_bytes else []
+        self.process = subprocess.Popen([f"{build}/sim/nightmill-sim", "--port", "0", *size],
+                                        stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip()
+
+    def ask(self, method, path, body=None):
+        c = http.client.HTTPConnection(self.url.split("//")[1], timeout=30)
+        c.request(method, path, None if body is None else json.dumps(body))
+        text = c.getresponse().read().decode()
+        c.close()
+        return text
+
+    def set(self, values):
+        self.ask("POST", "/sim/set", values)
+
+    def stats(self):
+        return json.loads(self.ask("GET", "/sim/stats"))
+
+    def log(self):
+        return [json.loads(line) for line in self.ask("GET", "/sim/log").splitlines()]
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)

@@ -257,8 +257,7 @@ def measure(build, case, seed, how):
         queues = []
         for n in range(case.runners if how == "nightmill" else 1):
             queues.append(f"{top}/q{n}")
-            write_queue(queues[-1], rng, count // (1 if how != "nightmill" else case.runners)
-                        + 200, case.tokens)
+            write_queue(queues[-1], rng, count, case.tokens)
         sim = Sim(build, case.limits, seed)
         if how == "nightmill":
             clients = [nightmill(build, sim, q, f"{top}/state", case) for q in queues]

@@ -138,6 +138,51 @@ class Ledger(Money):
         self.assertEqual(self.billed() * 10 ** 12, units)
 
 
+class Caching(Money):
+    def prefixes(self, prefixes, jobs, **more):
+        rows = [line(f"p{p}-{n}", f"question {n}", model="standard", max_tokens=2000,
+                     system=f"Handbook {p}. " + "a rule of the house " * 800, **more)
+                for n in range(jobs) for p in range(prefixes)]
+        self.q.write("b.jsonl", "".join(rows))
+
+    def test_one_leader_writes_what_all_others_read(self):
+        self.s.set(latency_ttft="100ms", output_median="50", output_sigma="0")
+        self.prefixes(4, 10)
+        self.assert_exit(DONE, self.q.run())
+        log = self.s.log()
+        self.assertEqual(4, len([r for r in log if r["cache_write_tokens"]]))
+        self.assertEqual(36, len([r for r in log if r["cache_read_tokens"]]))
+        self.assertEqual(self.billed(), D(self.q.status()["spent_usd"]))
+        plain = self.queue(self.s, base=self.q.base, name="plain")
+        plain.write("b.jsonl", self.q.read("b.jsonl"))
+        before = self.billed()
+        self.assert_exit(DONE, plain.run(sets=["jobs.cache=off"]))
+        self.assertLess(before * 2, self.billed() - before)
+
+    def test_who_says_no_or_marks_by_himself_is_left_alone(self):
+        self.s.set(output_median="50", output_sigma="0")
+        self.prefixes(1, 6, nightmill={"cache": "off"})
+        self.assert_exit(DONE, self.q.run())
+        self.assertFalse([r for r in self.s.log()
+                          if r["cache_write_tokens"] or r["cache_read_tokens"]])
+        own = [{"type": "text", "text": "a rule of the house " * 800,
+                "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
+        s = self.recorder()
+        q = self.queue(url=s.url, base=self.q.base, name="own")
+        q.write("b.jsonl", lines(3, model="standard", system=own))
+        self.assert_exit(DONE, q.run())
+        self.assertTrue(all(r.body["system"] == own for r in s.requests))
+
+    def test_a_leader_that_fails_is_followed_by_another(self):
+        self.s.set(latency_ttft="50ms", output_median="50", output_sigma="0")
+        self.s.fault("500", at=[1, 2])
+        self.prefixes(1, 8)
+        self.assert_exit(DONE, self.q.run())
+        good = self.s.log(status=200)
+        self.assertEqual(1, len([r for r in good if r["cache_write_tokens"]]))
+        self.assertEqual(7, len([r for r in good if r["cache_read_tokens"]]))
+
+
 class Truncated(Money):
     def test_a_cut_answer_is_asked_for_once_more_with_twice_the_room(self):
         s = self.recorder(lambda rq: (200, {}, json.dumps(
