@@ -74,6 +74,7 @@ static const struct key keys[] = {
     {"context", TOKENS, AT(context)},
     {"max_output", TOKENS, AT(max_output)},
     {"min_cacheable", TOKENS, AT(min_cacheable)},
+    {"batch_percent", TOKENS, AT(batch_percent)},
     {"retires", DATE, AT(retires)},
     {"aliases", ALIASES, 0},
 };
@@ -208,6 +209,8 @@ static void row_complete(struct row *r)
 {
     prices_complete(&r->model.base, r->said);
     prices_complete(&r->model.long_prompt, r->said_long);
+    if (r->model.batch_percent == 0)
+        r->model.batch_percent = 50; /* the general rule, caching included */
     r->model.priced = price_said(r->said, PRICE_AT(input)) &&
                       price_said(r->said, PRICE_AT(output));
 }
@@ -580,6 +583,12 @@ const char *catalog_usd(picodollars amount, char *buf)
          spare--)
         buf[--len] = '\0';
     return buf;
+}
+
+picodollars catalog_cost_batch(const struct model *m, const struct usage *u)
+{
+    picodollars cost = catalog_cost(m, u);
+    return cost / 100 * m->batch_percent + (cost % 100 * m->batch_percent + 99) / 100;
 }
 
 int catalog_dollars(const char *text, picodollars *ret)

@@ -35,6 +35,7 @@ struct model {
     int64_t context;           /* tokens; 0: not known */
     int64_t max_output;        /* tokens; 0: not known */
     int64_t min_cacheable;     /* tokens of the shortest cacheable prefix */
+    int64_t batch_percent;     /* of every price, for what is sent as a batch */
     const char *retires;       /* YYYY-MM-DD or NULL */
     bool priced;               /* false: known by name, price not known */
 };
@@ -59,6 +60,9 @@ const struct model *catalog_at(const struct catalog *c, size_t i);
 
 /* What this usage costs. Saturates at INT64_MAX instead of wrapping. */
 picodollars catalog_cost(const struct model *m, const struct usage *u);
+
+/* The same usage as part of a batch, a fraction of a unit rounded up. */
+picodollars catalog_cost_batch(const struct model *m, const struct usage *u);
 
 /* "12.50", "0.000001", "$3": dollars, at most twelve decimals and a million of them; no
  * float comes near it. 0 or -1. */

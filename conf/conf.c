@@ -234,6 +234,15 @@ static const struct opt options[] = {
      .help = "the time zone in which days and months begin, such as Europe/Berlin; "
              "empty: the machine's"},
 
+    {.name = "catalog.file",
+     .type = OPT_STRING,
+     .at = AT(catalog.file),
+     .def = "",
+     .guarded = true,
+     .help =
+         "models and prices of your own, laid over the built-in ones (the form is that "
+         "of conf/models.ini)"},
+
     {.name = "intake.ignore",
      .type = OPT_WORDS,
      .at = AT(intake.ignore),

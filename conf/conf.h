@@ -67,6 +67,9 @@ struct conf {
         char *zone;
     } budget;
     struct {
+        char *file;
+    } catalog;
+    struct {
         struct words ignore;
         int64_t settle_ms, max_bytes;
     } intake;

@@ -38,6 +38,10 @@ cmd_fn cmd_run, cmd_status, cmd_results, cmd_costs, cmd_retry, cmd_cancel, cmd_s
 /* The configuration in its order, checked; and the queue's places. */
 int cmd_conf(const struct cmd_args *a, struct conf *c, struct err *e);
 
+/* The built-in catalogue, and what `catalog.file` lays over it. NULL: `e` says why. */
+struct catalog;
+struct catalog *cmd_catalog(const struct conf *c, struct err *e);
+
 /* Print `e` and give the exit code that fits it. */
 int cmd_failed(const struct err *e);
 

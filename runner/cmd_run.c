@@ -45,7 +45,8 @@ static int run(const struct cmd_args *a, const struct conf *conf, struct queue *
     int code = -1;
 
     if (key_load(conf, key, sizeof key, e) < 0 || queue_lock(q, e) < 0 ||
-        (catalog = catalog_new(e)) == NULL || account_dir(dir, sizeof dir, e) < 0 ||
+        (catalog = cmd_catalog(conf, e)) == NULL ||
+        account_dir(dir, sizeof dir, e) < 0 ||
         (accounts = account_open(dir, e)) == NULL ||
         (store = store_open(q->state, STORE_RUN, conf->store.sync == SYNC_FULL, e)) ==
             NULL)

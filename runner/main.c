@@ -1,5 +1,7 @@
 #include "runner/cmd.h"
 
+#include "conf/catalog.h"
+
 #include "runner/err.h"
 #include "runner/log.h"
 #include "runner/runner.h"
@@ -233,6 +235,16 @@ int cmd_conf(const struct cmd_args *a, struct conf *c, struct err *e)
         tzset();
     }
     return 0;
+}
+
+struct catalog *cmd_catalog(const struct conf *conf, struct err *e)
+{
+    struct catalog *c = catalog_new(e);
+    if (c && *conf->catalog.file && catalog_add_file(c, conf->catalog.file, e) < 0) {
+        catalog_free(c);
+        return NULL;
+    }
+    return c;
 }
 
 int cmd_failed(const struct err *e)

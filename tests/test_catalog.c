@@ -83,6 +83,68 @@ static void models_are_found_by_id_and_by_alias(void **state)
     catalog_free(c);
 }
 
+/*
+ * Bills reckoned by hand from the published price list (dollars per million tokens), for
+ * 10,000 tokens of input, 4,000 written to the cache for five minutes, 3,000 for an hour,
+ * 50,000 read from it, 2,000 of output. Sonnet 5.5: 0.02 + 0.01 + 0.012 + 0.005 + 0.02.
+ */
+static void every_price_of_the_list_is_in_a_bill_reckoned_by_hand(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *id, *usd, *batch;
+    } bills[] = {
+        {"claude-fable-5-2", "0.288000", "0.144000"},
+        {"claude-fable-5-1", "0.322500", "0.161250"},
+        {"claude-fable-5", "0.360000", "0.180000"},
+        {"claude-opus-5-5", "0.134000", "0.067000"},
+        {"claude-opus-5", "0.180000", "0.090000"},
+        {"claude-opus-4-8", "0.180000", "0.090000"},
+        {"claude-opus-4-7", "0.180000", "0.090000"},
+        {"claude-opus-4-6", "0.180000", "0.090000"},
+        {"claude-opus-4-5-20251101", "0.180000", "0.090000"},
+        {"claude-sonnet-5-5", "0.067000", "0.033500"},
+        {"claude-sonnet-5", "0.072000", "0.036000"},
+        {"claude-sonnet-4-6", "0.108000", "0.054000"},
+        {"claude-sonnet-4-5-20250929", "0.108000", "0.054000"},
+        {"claude-haiku-5-5", "0.003600", "0.001800"},
+        {"claude-haiku-4-5-20251001", "0.036000", "0.018000"},
+    };
+    const struct usage u = {.input = 10000,
+                            .cache_write_5m = 4000,
+                            .cache_write_1h = 3000,
+                            .cache_read = 50000,
+                            .output = 2000};
+    char usd[CATALOG_USD_MAX];
+    struct catalog *c = catalog_new(NULL);
+    assert_non_null(c);
+    assert_int_equal(catalog_count(c),
+                     CASES(bills)); /* a new model wants a bill here */
+    for (size_t i = 0; i < CASES(bills); i++) {
+        const struct model *m = catalog_find(c, bills[i].id);
+        assert_non_null(m);
+        assert_string_equal(catalog_usd(catalog_cost(m, &u), usd), bills[i].usd);
+        assert_string_equal(catalog_usd(catalog_cost_batch(m, &u), usd),
+                            bills[i].batch);
+        assert_true(m->min_cacheable > 0);
+    }
+
+    /* A long prompt pays other prices throughout: 60,000 + 1,000 + 1,000 + 50,000 are
+     * more than 100,000. At 100,000 it is not long yet. */
+    const struct usage above = {.input = 60000,
+                                .cache_write_5m = 1000,
+                                .cache_write_1h = 1000,
+                                .cache_read = 50000,
+                                .output = 2000};
+    const struct usage at = {.input = 50000, .cache_read = 50000};
+    const struct model *haiku = catalog_find(c, "claude-haiku-5-5");
+    assert_string_equal(catalog_usd(catalog_cost(haiku, &above), usd), "0.039125");
+    assert_string_equal(catalog_usd(catalog_cost_batch(haiku, &above), usd),
+                        "0.0195625");
+    assert_string_equal(catalog_usd(catalog_cost(haiku, &at), usd), "0.005500");
+    catalog_free(c);
+}
+
 static void costs_are_exact(void **state)
 {
     (void)state;
@@ -261,6 +323,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_built_in_model_has_prices_and_a_family),
         cmocka_unit_test(models_are_found_by_id_and_by_alias),
+        cmocka_unit_test(every_price_of_the_list_is_in_a_bill_reckoned_by_hand),
         cmocka_unit_test(costs_are_exact),
         cmocka_unit_test(costs_saturate_instead_of_wrapping),
         cmocka_unit_test(money_is_written_with_six_decimals_and_no_idle_zeros),
