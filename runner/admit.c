@@ -455,6 +455,21 @@ static bool buckets_allow(struct runner *r, struct lane *lane, struct live *l,
     return look.may;
 }
 
+/* Every decision that made this request what it is. */
+static const char *why_of(struct live *l)
+{
+    char cached[CACHE_SAYS_MAX];
+    int n = snprintf(l->why, sizeof l->why, "%s", l->routed.why);
+    if (l->job.raised && n < (int)sizeof l->why)
+        n += snprintf(l->why + n, sizeof l->why - (size_t)n,
+                      "; once more with %" PRId64 " max_tokens", l->job.raised);
+    if ((l->cache_say.word == CACHE_LEAD || l->cache_say.word == CACHE_FOLLOW) &&
+        n < (int)sizeof l->why)
+        snprintf(l->why + n, sizeof l->why - (size_t)n, "; %s",
+                 cache_explain(&l->cache_say, cached, sizeof cached));
+    return l->why;
+}
+
 static int admit_one(struct runner *r, struct lane *lane, struct live *l,
                      struct moves *m)
 {
@@ -493,7 +508,7 @@ static int admit_one(struct runner *r, struct lane *lane, struct live *l,
     v->attempt = l->attempt;
     v->run = r->run;
     v->now = l->started_wall;
-    v->text = l->routed.why;
+    v->text = why_of(l);
     v->at.lane = lane->name;
     v->at.tier = l->routed.tier;
     v->at.model = l->routed.model;

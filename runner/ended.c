@@ -742,7 +742,7 @@ static void fill_result(struct live *l, const struct move *v)
     x->last = (struct store_attempt){.id = l->attempt,
                                      .tier = l->routed.tier,
                                      .model = l->routed.model,
-                                     .why = l->routed.why,
+                                     .why = l->why,
                                      .request_id = v->at.request_id,
                                      .has_usage = v->at.has_usage,
                                      .usage = v->at.usage};

@@ -33,6 +33,8 @@ enum live_note {
     NOTE_CUT_OFF,    /* cancelled by us after bytes had left */
 };
 
+enum { LIVE_WHY_MAX = 400 };
+
 /* A job in memory: what the store's row says, and what is being done with it. */
 struct live {
     struct live *next, *hash_next;
@@ -45,6 +47,7 @@ struct live {
     struct lane *lane;
     struct brake *brake; /* NULL for single jobs */
 
+    char why[LIVE_WHY_MAX]; /* of this attempt: route, raise, cache */
     int64_t attempt, worst_bytes;
     struct sender_call *call;
     int64_t started_at; /* monotonic */

@@ -223,12 +223,12 @@ static int on_row(void *arg, const struct store_result *x)
              x->last.model ? x->last.model : "");
     snprintf(l->judged.code, sizeof l->judged.code, "%s",
              x->last.tier ? x->last.tier : "");
-    snprintf(l->routed.why, sizeof l->routed.why, "%s", x->last.why ? x->last.why : "");
+    snprintf(l->why, sizeof l->why, "%s", x->last.why ? x->last.why : "");
     l->result.job.says = l->judged.sentence;
     l->result.job.type = *l->judged.type ? l->judged.type : NULL;
     l->result.last.model = x->last.model ? l->judged.model : NULL;
     l->result.last.tier = x->last.tier ? l->judged.code : NULL;
-    l->result.last.why = x->last.why ? l->routed.why : NULL;
+    l->result.last.why = x->last.why ? l->why : NULL;
     l->result.last.request_id = NULL;
     l->result.message = NULL;
     if (x->message) {
