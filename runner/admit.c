@@ -681,7 +681,7 @@ bool admit_waiting(struct runner *r, int64_t *ask_at, char *says, size_t size)
             continue; /* no time will open it */
         waiting = true;
         if (s == LANE_OPEN)
-            at = l->cache_ask_at;
+            at = l->cache_ask_at > now ? l->cache_ask_at : 0;
         if (at > 0 && (soonest == 0 || at < soonest))
             soonest = at;
         if ((s == LANE_HELD || s == LANE_TRIPPED) && *says == '\0')
