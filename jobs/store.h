@@ -214,6 +214,10 @@ typedef int store_sent_fn(void *arg, const struct store_attempt *a);
 int store_each_attempt(struct store *st, int64_t run, store_sent_fn *fn, void *arg,
                        struct err *e);
 
+/* All attempts of one job, in the order they left. Looks at every attempt there is. */
+int store_each_attempt_of(struct store *st, int64_t job, store_sent_fn *fn, void *arg,
+                          struct err *e);
+
 /* Finished and parked jobs that came to rest behind `seq`, in the order they were taken
  * in; with `source` not 0 only its. The last attempt and the kept answer come with
  * each. */

@@ -244,6 +244,8 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
            " JOIN job j ON j.id = a.job JOIN source s ON s.id = j.source"              \
            " WHERE a.id >= (SELECT MIN(first_attempt) FROM run WHERE ended IS NULL)"   \
            " AND e.attempt IS NULL")                                                   \
+    X(ATTEMPTS_OF, "SELECT " ATTEMPT_COLUMNS " FROM sending a LEFT JOIN ending e ON"   \
+                   " e.attempt = a.id WHERE a.job = ?1 ORDER BY a.id")                 \
     X(ATTEMPTS, "SELECT " ATTEMPT_COLUMNS " FROM sending a LEFT JOIN ending e ON"      \
                 " e.attempt = a.id WHERE a.id >= (SELECT first_attempt FROM run WHERE" \
                 " id = ?1) AND a.run = ?1")                                            \
@@ -1396,10 +1398,10 @@ int store_lanes(struct store *st, store_name_fn *fn, void *arg, struct err *e)
     return finish(st, q, rc, e);
 }
 
-int store_each_attempt(struct store *st, int64_t number, store_sent_fn *fn, void *arg,
-                       struct err *e)
+static int attempts(struct store *st, int which, int64_t number, store_sent_fn *fn,
+                    void *arg, struct err *e)
 {
-    sqlite3_stmt *q = st->r[R_ATTEMPTS];
+    sqlite3_stmt *q = st->r[which];
     int rc;
     sqlite3_bind_int64(q, 1, number);
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
@@ -1409,6 +1411,18 @@ int store_each_attempt(struct store *st, int64_t number, store_sent_fn *fn, void
             break;
     }
     return finish(st, q, rc, e);
+}
+
+int store_each_attempt(struct store *st, int64_t run_number, store_sent_fn *fn,
+                       void *arg, struct err *e)
+{
+    return attempts(st, R_ATTEMPTS, run_number, fn, arg, e);
+}
+
+int store_each_attempt_of(struct store *st, int64_t job, store_sent_fn *fn, void *arg,
+                          struct err *e)
+{
+    return attempts(st, R_ATTEMPTS_OF, job, fn, arg, e);
 }
 
 static int attempts_with_jobs(struct store *st, int which, store_attempt_fn *fn,

@@ -33,7 +33,7 @@ struct cmd {
 };
 
 cmd_fn cmd_run, cmd_status, cmd_results, cmd_costs, cmd_retry, cmd_cancel, cmd_settle,
-    cmd_options;
+    cmd_explain, cmd_options;
 
 /* The configuration in its order, checked; and the queue's places. */
 int cmd_conf(const struct cmd_args *a, struct conf *c, struct err *e);

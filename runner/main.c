@@ -30,6 +30,8 @@ static const struct cmd cmds[] = {
      true, true, cmd_cancel},
     {"costs", "DIR", "what was spent, by day or by another property", COMMON "json by",
      true, false, cmd_costs},
+    {"explain", "DIR JOB...", "one job's life: why, what was tried, what it cost",
+     COMMON "json", true, true, cmd_explain},
     {"settle", "DIR [JOB...]", "attempts in doubt were checked: no ceiling counts them",
      COMMON, true, true, cmd_settle},
     {"options", "", "print nightmill.ini with every option at its default", "help",

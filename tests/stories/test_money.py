@@ -183,6 +183,22 @@ class Caching(Money):
         self.assertEqual(7, len([r for r in good if r["cache_read_tokens"]]))
 
 
+class Explained(Money):
+    def test_a_job_s_life_is_told_with_each_sending_its_reason_and_its_price(self):
+        self.s.fault("500", at=[1])
+        self.q.write("legal/one.md", "---\ntier: deep\n---\nWhy?")
+        self.assert_exit(DONE, self.q.run())
+        told = self.q.tell("explain", "legal/one").out
+        self.assertRegex(told, r"legal/one: done \(accepted\), from legal/one\.md:\d, revision 1")
+        self.assertRegex(told, r"(?m)^  1\. .* claude-opus-5-5  the job names the tier: "
+                               r"transient, status 500")
+        self.assertRegex(told, r"(?m)^  2\. .*: accepted, status 200.* \d+ tokens in, .*\$0\.\d+")
+        one = json.loads(self.q.tell("explain", "legal/one", "--json").out)
+        self.assertEqual(["transient", "accepted"], [s["outcome"] for s in one["sendings"]])
+        self.assertEqual(D(one["cost_usd"]), sum(D(s["cost_usd"]) for s in one["sendings"]))
+        self.assert_exit(CONSENT, self.q.tell("explain", "nobody"))
+
+
 class Truncated(Money):
     def test_a_cut_answer_is_asked_for_once_more_with_twice_the_room(self):
         s = self.recorder(lambda rq: (200, {}, json.dumps(

@@ -1,0 +1,301 @@
+#include "runner/gist.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TABLE_MAX = 2 * GIST_TERMS_MAX,
+    FEATURES_MAX = 2 * GIST_TERMS_MAX + 2 * GIST_SHAPES + 2,
+    HEAD_MAX = GIST_READ_MAX / 4 * 3,
+    COUNT_MAX = 60000,
+};
+
+/* How much the parts weigh beside the words, whose vector has length 1. */
+static const float SHAPE_WEIGHT = 0.1f, GROUP_WEIGHT = 0.2f, CONSTANT = 0.5f;
+
+struct term {
+    uint32_t hash;
+    uint16_t count; /* 0: a free place */
+    uint16_t word;  /* a single one, not a pair */
+};
+
+struct counts {
+    uint32_t byte[256]; /* of bytes that are in no word */
+    uint32_t letters, upper, digits, high, words, numbers, long_numbers, longest_word;
+    uint32_t lines, line_longest, line_first, lines_with_digit;
+    double line_sum, line_squares;
+};
+
+struct gist {
+    size_t len;
+    struct gist_feature feature[FEATURES_MAX];
+    int cohort;
+    uint32_t mask, terms;
+    uint16_t place[GIST_TERMS_MAX]; /* of each term, in order of appearance */
+    struct term table[TABLE_MAX];
+    struct counts n;
+};
+
+enum { SEPARATOR, LETTER, UPPER, DIGIT, HIGH };
+
+static const uint8_t kinds[256] = {
+    ['0'] = DIGIT, DIGIT,          DIGIT,  DIGIT,         DIGIT,  DIGIT,  DIGIT,
+    DIGIT,         DIGIT,          DIGIT,  ['A'] = UPPER, UPPER,  UPPER,  UPPER,
+    UPPER,         UPPER,          UPPER,  UPPER,         UPPER,  UPPER,  UPPER,
+    UPPER,         UPPER,          UPPER,  UPPER,         UPPER,  UPPER,  UPPER,
+    UPPER,         UPPER,          UPPER,  UPPER,         UPPER,  UPPER,  UPPER,
+    UPPER,         ['a'] = LETTER, LETTER, LETTER,        LETTER, LETTER, LETTER,
+    LETTER,        LETTER,         LETTER, LETTER,        LETTER, LETTER, LETTER,
+    LETTER,        LETTER,         LETTER, LETTER,        LETTER, LETTER, LETTER,
+    LETTER,        LETTER,         LETTER, LETTER,        LETTER, LETTER,
+};
+
+static int kind_of(unsigned char c)
+{
+    return c < 128 ? kinds[c] : HIGH;
+}
+
+static uint64_t mix(uint64_t h)
+{
+    h ^= h >> 32;
+    h *= UINT64_C(0xd6e8feb86659fd93);
+    h ^= h >> 32;
+    h *= UINT64_C(0xd6e8feb86659fd93);
+    return h ^ h >> 32;
+}
+
+struct gist *gist_new(void)
+{
+    return calloc(1, sizeof(struct gist));
+}
+
+void gist_free(struct gist *g)
+{
+    free(g);
+}
+
+static void add_term(struct gist *g, uint64_t key, bool word)
+{
+    uint32_t hash = (uint32_t)mix(key), i = (hash >> 16 ^ hash) & g->mask;
+    struct term *t;
+    while ((t = &g->table[i])->count && t->hash != hash)
+        i = (i + 1) & g->mask;
+    if (t->count) {
+        t->count += t->count < COUNT_MAX;
+    } else if (g->terms < GIST_TERMS_MAX) {
+        *t = (struct term){hash, 1, word};
+        g->place[g->terms++] = (uint16_t)i;
+    }
+}
+
+struct reading {
+    uint64_t last; /* the word before */
+    size_t line_at;
+    bool line_digit;
+};
+
+static void end_line(struct counts *n, struct reading *r, size_t at)
+{
+    size_t len = at - r->line_at;
+    if (len > 0) {
+        if (n->lines == 0)
+            n->line_first = (uint32_t)len;
+        if (len > n->line_longest)
+            n->line_longest = (uint32_t)len;
+        n->lines++;
+        n->lines_with_digit += r->line_digit;
+        n->line_sum += (double)len;
+        n->line_squares += (double)len * (double)len;
+    }
+    r->line_at = at + 1;
+    r->line_digit = false;
+}
+
+/* One word from `at`, which is in it; returns where it ends. */
+static size_t read_word(struct gist *g, struct reading *r, const unsigned char *p,
+                        size_t at, size_t len)
+{
+    struct counts *n = &g->n;
+    uint64_t h = UINT64_C(1469598103934665603);
+    size_t from = at;
+    uint32_t digits = 0, upper = 0, high = 0;
+    int kind;
+    for (; at < len && (kind = kind_of(p[at])) != SEPARATOR; at++) {
+        digits += kind == DIGIT;
+        upper += kind == UPPER;
+        high += kind == HIGH;
+        h = (h ^ (kind == UPPER ? p[at] | 0x20u : p[at])) * UINT64_C(1099511628211);
+    }
+    uint32_t size = (uint32_t)(at - from);
+    n->digits += digits;
+    n->upper += upper;
+    n->high += high;
+    n->letters += size;
+    n->words++;
+    if (size > n->longest_word)
+        n->longest_word = size;
+    if (digits)
+        r->line_digit = true;
+    if (digits == size) {
+        n->numbers++;
+        n->long_numbers += size > 2;
+    }
+    add_term(g, h, true);
+    add_term(g, r->last * 31 + h * 7 + 1, false);
+    r->last = h;
+    return at;
+}
+
+static void read_bytes(struct gist *g, const char *bytes, size_t len)
+{
+    const unsigned char *p = (const unsigned char *)bytes;
+    struct reading r = {0};
+    for (size_t at = 0; at < len;) {
+        if (kind_of(p[at]) != SEPARATOR) {
+            at = read_word(g, &r, p, at, len);
+            continue;
+        }
+        g->n.byte[p[at]]++;
+        if (p[at] == '\n')
+            end_line(&g->n, &r, at);
+        at++;
+    }
+    end_line(&g->n, &r, len);
+}
+
+static uint32_t sum_of(const struct counts *n, const char *bytes)
+{
+    uint32_t sum = 0;
+    for (; *bytes; bytes++)
+        sum += n->byte[(unsigned char)*bytes];
+    return sum;
+}
+
+/* The numbers about a prompt's shape, each brought to about -1 to 1. `read` is how much
+ * of it was looked at. */
+static void shape(const struct counts *n, size_t len, size_t read, float *x)
+{
+    double per = 1.0 / (double)(read + 1);
+    double lines = n->lines ? n->lines : 1, mean = n->line_sum / lines;
+    double spread = n->line_squares / lines - mean * mean;
+    uint32_t marks = sum_of(n, "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~");
+    const double v[GIST_SHAPES] = {
+        log((double)len + 1) - 5.5,
+        n->digits * per * 10,
+        log(1.0 + n->numbers) - 1,
+        n->upper * per * 10,
+        log(1.0 + n->byte['\n']) - 1,
+        marks * per * 10,
+        n->high ? 1 : 0,
+        sum_of(n, "+-*/=^<>\\{}_") * per * 20,
+        log(1.0 + n->byte['.']) - 1,
+        n->byte['?'] ? 0.5 : -0.5,
+        n->words ? (double)n->letters / n->words - 4.5 : 0,
+        (n->longest_word - 10.0) / 5,
+        log(1.0 + n->words) - 3.8,
+        log(1.0 + n->byte['$']),
+        log(1.0 + n->byte['%']),
+        log(1.0 + n->long_numbers),
+        log(1.0 + n->byte['/']),
+        log(1.0 + n->line_longest) - 4.5,
+        log(1.0 + n->line_first) - 4.5,
+        log(1.0 + mean) - 3.5,
+        n->lines_with_digit / lines * 2,
+        log(1.0 + n->byte[','] + n->byte[';']) - 1,
+        sqrt(spread > 0 ? spread : 0) / (mean + 1) - 1,
+        log(1.0 + sum_of(n, "\"`")),
+    };
+    for (int i = 0; i < GIST_SHAPES; i++)
+        x[i] = (float)(v[i] < -3 ? -3 : v[i] > 3 ? 3 : v[i]);
+}
+
+static int cohort(const struct counts *n, size_t len, size_t read)
+{
+    int size = len < 200 ? 0 : len < 600 ? 1 : len < 4000 ? 2 : 3;
+    bool code = sum_of(n, "{}`;") * 100 > read;
+    bool sums = n->numbers >= 3 || sum_of(n, "+*=^\\") * 50 > read;
+    bool choice = n->lines >= 4 && n->line_sum < 120.0 * n->lines;
+    return size * 8 + code * 4 + sums * 2 + choice;
+}
+
+static void put(struct gist *g, uint32_t slot, float value)
+{
+    g->feature[g->len++] = (struct gist_feature){slot, value};
+}
+
+static uint32_t shape_slot(uint64_t group, int i)
+{
+    enum { SHARED = 64 };
+    uint32_t at = group ? SHARED + (uint32_t)(mix(group + (uint64_t)i * 0x9e3779b9u) %
+                                              (GIST_SHAPE_SLOTS - SHARED))
+                        : (uint32_t)i;
+    return GIST_TEXT_SLOTS + at;
+}
+
+static void put_terms(struct gist *g, uint64_t group)
+{
+    static const float weight[8] = {0,          1,          1.6931472f, 2.0986123f,
+                                    2.3862944f, 2.6094379f, 2.7917595f, 2.9459101f};
+    double squares = 0;
+    for (uint32_t i = 0; i < g->terms; i++) {
+        const struct term *t = &g->table[g->place[i]];
+        float v = t->count < 8 ? weight[t->count] : 1 + logf(t->count);
+        squares += (double)v * (double)v;
+        put(g, t->hash & (GIST_TEXT_SLOTS - 1), v);
+    }
+    float scale = squares > 0 ? (float)(1 / sqrt(squares)) : 0;
+    size_t end = g->len;
+    for (size_t i = 0; i < end; i++) {
+        const struct term *t = &g->table[g->place[i]];
+        g->feature[i].value *= scale;
+        if (group && t->word)
+            put(g, (uint32_t)(((t->hash ^ group) * UINT64_C(0x9e3779b97f4a7c15)) >> 48),
+                g->feature[i].value);
+    }
+}
+
+void gist_read(struct gist *g, const char *prompt, size_t len, uint64_t group)
+{
+    size_t read = len < GIST_READ_MAX ? len : GIST_READ_MAX, table = 256;
+    float x[GIST_SHAPES];
+
+    while (table < TABLE_MAX && table * 3 < read * 4)
+        table *= 2;
+    g->mask = (uint32_t)table - 1;
+    memset(g->table, 0, table * sizeof *g->table);
+    g->terms = 0;
+    g->len = 0;
+    g->n = (struct counts){0};
+    if (len <= GIST_READ_MAX) {
+        read_bytes(g, prompt, len);
+    } else {
+        read_bytes(g, prompt, HEAD_MAX);
+        read_bytes(g, prompt + len - (GIST_READ_MAX - HEAD_MAX),
+                   GIST_READ_MAX - HEAD_MAX);
+    }
+
+    put_terms(g, group);
+    shape(&g->n, len, read, x);
+    for (int i = 0; i < GIST_SHAPES; i++) {
+        put(g, shape_slot(0, i), SHAPE_WEIGHT * x[i]);
+        if (group)
+            put(g, shape_slot(group, i), SHAPE_WEIGHT * x[i]);
+    }
+    put(g, shape_slot(0, GIST_SHAPES), CONSTANT);
+    if (group)
+        put(g, shape_slot(group, GIST_SHAPES), GROUP_WEIGHT);
+    g->cohort = cohort(&g->n, len, read);
+}
+
+const struct gist_feature *gist_features(const struct gist *g, size_t *len)
+{
+    *len = g->len;
+    return g->feature;
+}
+
+int gist_cohort(const struct gist *g)
+{
+    return g->cohort;
+}

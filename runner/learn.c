@@ -1,0 +1,546 @@
+#include "runner/learn.h"
+
+#include "runner/err.h"
+#include "runner/gist.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Of the heads: how far one step goes, and the pull to zero. */
+static const float RATE = 0.2f, PULL = 3;
+/* Of the calibration behind them. */
+static const double STACK_RATE = 0.1;
+
+enum { STACK = 3, STACK_EPOCHS = 10, CELLS_FIRST = 64 };
+
+/* A weight is made of two sums, and kept beside them since decisions want it fast. */
+struct weight {
+    float w, pushed, squares;
+};
+
+struct cell {
+    uint64_t key; /* 0: a free place */
+    double tried[LEARN_RUNGS], right[LEARN_RUNGS];
+};
+
+/* P = logistic(by[0] * model's log odds + by[1] * table's + by[2]) */
+struct stack {
+    double by[STACK], squares[STACK];
+};
+
+struct judge {
+    double n, table, model; /* sums of -ln P, older ones fading */
+};
+
+struct learn {
+    int rungs;
+    struct cell all;
+    struct cell *cells; /* a hash table; size is a power of two */
+    size_t cells_size, cells_len;
+    struct weight *weights; /* GIST_SLOTS x rungs */
+    struct stack stacks[LEARN_RUNGS];
+    struct judge judge;
+    struct gist *gist;
+};
+
+/* --- numbers --- */
+
+static uint64_t mix(uint64_t h)
+{
+    h ^= h >> 32;
+    h *= UINT64_C(0xd6e8feb86659fd93);
+    h ^= h >> 32;
+    h *= UINT64_C(0xd6e8feb86659fd93);
+    return h ^ h >> 32;
+}
+
+static uint64_t hash_bytes(uint64_t h, const void *bytes, size_t len)
+{
+    for (const unsigned char *p = bytes; len > 0; len--)
+        h = (h ^ *p++) * UINT64_C(1099511628211);
+    return h;
+}
+
+static double logistic(double z)
+{
+    return 1 / (1 + exp(-z));
+}
+
+/* Never so sure that one surprise costs without bound. */
+static double clip(double p)
+{
+    return p < 0.001 ? 0.001 : p > 0.999 ? 0.999 : p;
+}
+
+static double log_odds(double p)
+{
+    return log(p / (1 - p));
+}
+
+static double surprise(double p, bool right)
+{
+    return -log(right ? clip(p) : 1 - clip(p));
+}
+
+uint64_t learn_group(const char *name)
+{
+    if (name == NULL || *name == '\0')
+        return 0;
+    uint64_t h = mix(hash_bytes(UINT64_C(1469598103934665603), name, strlen(name)));
+    return h ? h : 1;
+}
+
+/* --- the table --- */
+
+static uint64_t cohort_key(uint64_t group, int cohort)
+{
+    uint64_t h = mix(group ^ ((uint64_t)cohort + 1) * UINT64_C(0x9e3779b97f4a7c15));
+    return h ? h : 1;
+}
+
+static struct cell *find_cell(struct cell *cells, size_t size, uint64_t key)
+{
+    size_t i = mix(key) & (size - 1);
+    while (cells[i].key && cells[i].key != key)
+        i = (i + 1) & (size - 1);
+    return &cells[i];
+}
+
+static bool grow_cells(struct learn *l)
+{
+    size_t size = l->cells_size ? l->cells_size * 2 : CELLS_FIRST;
+    struct cell *cells = calloc(size, sizeof *cells);
+    if (cells == NULL)
+        return false;
+    for (size_t i = 0; i < l->cells_size; i++)
+        if (l->cells[i].key)
+            *find_cell(cells, size, l->cells[i].key) = l->cells[i];
+    free(l->cells);
+    l->cells = cells;
+    l->cells_size = size;
+    return true;
+}
+
+/* NULL: never seen, and where it was to be made, there is no room: its parent then
+ * speaks for it. */
+static struct cell *cell_of(struct learn *l, uint64_t key, bool make)
+{
+    struct cell *c;
+    if (l->cells_size > 0) {
+        c = find_cell(l->cells, l->cells_size, key);
+        if (c->key)
+            return c;
+    }
+    if (!make || l->cells_len >= LEARN_CELLS_MAX ||
+        ((l->cells_len + 1) * 4 > l->cells_size * 3 && !grow_cells(l)))
+        return NULL;
+    c = find_cell(l->cells, l->cells_size, key);
+    c->key = key;
+    l->cells_len++;
+    return c;
+}
+
+static double lean(const struct cell *c, int rung, double parent)
+{
+    return c == NULL ? parent
+                     : (c->right[rung] + LEARN_MASS * parent) /
+                           (c->tried[rung] + LEARN_MASS);
+}
+
+static void count(struct cell *c, int rung, bool right)
+{
+    if (c) {
+        c->tried[rung]++;
+        c->right[rung] += right;
+    }
+}
+
+static void table_learn(struct learn *l, uint64_t group, int rung, bool right)
+{
+    count(&l->all, rung, right);
+    count(group ? cell_of(l, group, true) : NULL, rung, right);
+    count(cell_of(l, cohort_key(group, gist_cohort(l->gist)), true), rung, right);
+}
+
+static void table_view(struct learn *l, uint64_t group, struct learn_view *ret)
+{
+    const struct cell *g = group ? cell_of(l, group, false) : NULL;
+    const struct cell *c = cell_of(l, cohort_key(group, gist_cohort(l->gist)), false);
+    for (int r = 0; r < l->rungs; r++) {
+        double p = (l->all.right[r] + 1) / (l->all.tried[r] + 2);
+        ret->table[r] = lean(c, r, lean(g, r, p));
+        ret->seen[r] = g ? g->tried[r] : group ? 0 : l->all.tried[r];
+        ret->all += l->all.tried[r];
+    }
+}
+
+/* --- the model --- */
+
+static void set_weight(struct weight *w)
+{
+    w->w = -w->pushed / ((1 + sqrtf(w->squares)) / RATE + PULL);
+}
+
+/* The heads' log odds for what the gist holds. */
+static void heads_view(const struct learn *l, double *ret)
+{
+    size_t len, rungs = (size_t)l->rungs;
+    const struct gist_feature *f = gist_features(l->gist, &len);
+    float sum[LEARN_RUNGS] = {0};
+    for (size_t i = 0; i < len; i++) {
+        const struct weight *w = &l->weights[f[i].slot * rungs];
+        for (size_t r = 0; r < rungs; r++)
+            sum[r] += w[r].w * f[i].value;
+    }
+    for (size_t r = 0; r < rungs; r++)
+        ret[r] = (double)sum[r];
+}
+
+static void head_learn(struct learn *l, int rung, double odds, bool right)
+{
+    size_t len;
+    const struct gist_feature *f = gist_features(l->gist, &len);
+    float wrong_by = (float)(logistic(odds) - right);
+    for (size_t i = 0; i < len; i++) {
+        struct weight *w = &l->weights[f[i].slot * (size_t)l->rungs + (size_t)rung];
+        float push = wrong_by * f[i].value, squares = w->squares + push * push;
+        w->pushed += push - (sqrtf(squares) - sqrtf(w->squares)) / RATE * w->w;
+        w->squares = squares;
+        set_weight(w);
+    }
+}
+
+static double stack_view(const struct stack *s, double model, double table)
+{
+    return clip(logistic(s->by[0] * model + s->by[1] * log_odds(table) + s->by[2]));
+}
+
+static void stack_learn(struct stack *s, double model, double table, bool right)
+{
+    const double x[STACK] = {model, log_odds(table), 1};
+    double wrong_by = stack_view(s, model, table) - right;
+    for (int i = 0; i < STACK; i++) {
+        double push = wrong_by * x[i];
+        s->squares[i] += push * push;
+        s->by[i] -= STACK_RATE * push / sqrt(1 + s->squares[i]);
+    }
+}
+
+static void judge_learn(struct judge *j, double table, double model, bool right)
+{
+    double keep = j->n < LEARN_WINDOW ? 1 : 1 - 1.0 / LEARN_WINDOW;
+    j->n = j->n * keep + 1;
+    j->table = j->table * keep + surprise(table, right);
+    j->model = j->model * keep + surprise(model, right);
+}
+
+static double outcomes(const struct learn *l)
+{
+    double n = 0;
+    for (int r = 0; r < l->rungs; r++)
+        n += l->all.tried[r];
+    return n;
+}
+
+static bool model_in_force(const struct learn *l)
+{
+    return l->judge.n >= LEARN_MODEL_MIN && l->judge.model < l->judge.table;
+}
+
+/* --- together --- */
+
+static void forget(struct learn *l)
+{
+    free(l->cells);
+    l->cells = NULL;
+    l->cells_size = l->cells_len = 0;
+    l->all = (struct cell){0};
+    l->judge = (struct judge){0};
+    for (int r = 0; r < LEARN_RUNGS; r++)
+        l->stacks[r] = (struct stack){.by = {1, 0, 0}};
+    memset(l->weights, 0, sizeof *l->weights * GIST_SLOTS * (size_t)l->rungs);
+}
+
+struct learn *learn_new(int rungs, struct err *e)
+{
+    if (rungs < 1 || rungs > LEARN_RUNGS) {
+        err_set(e, ERR_INPUT, "learning is for 1 to %d rungs, not %d", LEARN_RUNGS, rungs);
+        return NULL;
+    }
+    struct learn *l = calloc(1, sizeof *l);
+    if (l == NULL)
+        goto no_memory;
+    l->rungs = rungs;
+    l->weights = calloc(GIST_SLOTS * (size_t)rungs, sizeof *l->weights);
+    l->gist = gist_new();
+    if (l->weights == NULL || l->gist == NULL)
+        goto no_memory;
+    forget(l);
+    return l;
+
+no_memory:
+    learn_free(l);
+    err_set(e, ERR_NOMEM, "no memory to learn in");
+    return NULL;
+}
+
+void learn_free(struct learn *l)
+{
+    if (l == NULL)
+        return;
+    free(l->cells);
+    free(l->weights);
+    gist_free(l->gist);
+    free(l);
+}
+
+static void read_job(struct learn *l, const struct learn_job *job)
+{
+    gist_read(l->gist, job->prompt, job->len, job->group);
+}
+
+/* Pool neighbours that are out of order into their mean. */
+static void rise(const double *plain, int n, double *ret)
+{
+    double sum[LEARN_RUNGS];
+    int size[LEARN_RUNGS], blocks = 0;
+    for (int i = 0; i < n; i++) {
+        sum[blocks] = plain[i];
+        size[blocks++] = 1;
+        while (blocks > 1 && sum[blocks - 2] * size[blocks - 1] >
+                                 sum[blocks - 1] * size[blocks - 2]) {
+            sum[blocks - 2] += sum[blocks - 1];
+            size[blocks - 2] += size[blocks - 1];
+            blocks--;
+        }
+    }
+    for (int b = 0, i = 0; b < blocks; b++)
+        for (int k = 0; k < size[b]; k++)
+            ret[i++] = sum[b] / size[b];
+}
+
+void learn_predict(struct learn *l, const struct learn_job *job, struct learn_view *ret)
+{
+    double odds[LEARN_RUNGS];
+    *ret = (struct learn_view){.rungs = l->rungs};
+    read_job(l, job);
+    table_view(l, job->group, ret);
+    ret->source = ret->all < LEARN_TABLE_MIN ? LEARN_NOTHING
+                  : model_in_force(l)        ? LEARN_MODEL
+                                             : LEARN_TABLE;
+    memcpy(ret->plain, ret->table, sizeof ret->plain);
+    if (ret->source == LEARN_MODEL) {
+        heads_view(l, odds);
+        for (int r = 0; r < l->rungs; r++)
+            ret->plain[r] = stack_view(&l->stacks[r], odds[r], ret->table[r]);
+    }
+    rise(ret->plain, l->rungs, ret->p);
+}
+
+void learn_outcome(struct learn *l, const struct learn_job *job, int rung, bool right)
+{
+    double odds[LEARN_RUNGS];
+    struct learn_view v = {0};
+    read_job(l, job);
+    table_view(l, job->group, &v);
+    heads_view(l, odds);
+    struct stack *s = &l->stacks[rung];
+    judge_learn(&l->judge, v.table[rung], stack_view(s, odds[rung], v.table[rung]), right);
+    stack_learn(s, odds[rung], v.table[rung], right);
+    head_learn(l, rung, odds[rung], right);
+    table_learn(l, job->group, rung, right);
+}
+
+/* --- many rows --- */
+
+struct expected {
+    double odds[LEARN_RUNGS], table[LEARN_RUNGS];
+};
+
+/* SplitMix64 */
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+static void shuffle(size_t *order, size_t len, uint64_t *random)
+{
+    for (size_t i = len; i > 1; i--) {
+        size_t k = next_random(random) % i, t = order[i - 1];
+        order[i - 1] = order[k];
+        order[k] = t;
+    }
+}
+
+/* Heads and table, from those of `order` that are not in part `without` (-1: all). */
+static void train_part(struct learn *l, const struct learn_row *rows, size_t *order,
+                       size_t len, const uint8_t *part, int without, uint64_t *random)
+{
+    double odds[LEARN_RUNGS];
+    forget(l);
+    for (int epoch = 0; epoch < LEARN_EPOCHS; epoch++) {
+        shuffle(order, len, random);
+        for (size_t i = 0; i < len; i++) {
+            const struct learn_row *row = &rows[order[i]];
+            if (part[order[i]] == without)
+                continue;
+            read_job(l, &row->job);
+            heads_view(l, odds);
+            for (int r = 0; r < l->rungs; r++) {
+                if (row->right[r] < 0)
+                    continue;
+                head_learn(l, r, odds[r], row->right[r]);
+                if (epoch == 0)
+                    table_learn(l, row->job.group, r, row->right[r]);
+            }
+        }
+    }
+}
+
+static void expect(struct learn *l, const struct learn_job *job, struct expected *ret)
+{
+    struct learn_view v = {0};
+    read_job(l, job);
+    table_view(l, job->group, &v);
+    heads_view(l, ret->odds);
+    memcpy(ret->table, v.table, sizeof ret->table);
+}
+
+/* What was expected of rows that were left out teaches the calibration, and then tells
+ * which of the two predicts better. */
+static void compare(struct learn *l, const struct learn_row *rows, size_t *order,
+                    size_t len, const struct expected *x, uint64_t *random)
+{
+    for (int epoch = 0; epoch <= STACK_EPOCHS; epoch++) {
+        shuffle(order, len, random);
+        for (size_t i = 0; i < len; i++)
+            for (int r = 0; r < l->rungs; r++) {
+                const struct expected *k = &x[order[i]];
+                int right = rows[order[i]].right[r];
+                struct stack *s = &l->stacks[r];
+                if (right < 0)
+                    continue;
+                if (epoch < STACK_EPOCHS)
+                    stack_learn(s, k->odds[r], k->table[r], right);
+                else
+                    judge_learn(&l->judge, k->table[r],
+                                stack_view(s, k->odds[r], k->table[r]), right);
+            }
+    }
+}
+
+int learn_train(struct learn *l, const struct learn_row *rows, size_t len, uint64_t seed,
+                struct err *e)
+{
+    size_t *order = calloc(len + 1, sizeof *order);
+    uint8_t *part = calloc(len + 1, sizeof *part);
+    struct expected *x = calloc(len + 1, sizeof *x);
+    uint64_t random = seed;
+    int rc = -1;
+    if (order == NULL || part == NULL || x == NULL) {
+        err_set(e, ERR_NOMEM, "no memory to learn from %zu rows", len);
+        goto out;
+    }
+    for (size_t i = 0; i < len; i++)
+        order[i] = i;
+    shuffle(order, len, &random);
+    for (size_t i = 0; i < len; i++)
+        part[order[i]] = (uint8_t)(i % LEARN_FOLDS);
+    for (int k = 0; k < LEARN_FOLDS; k++) {
+        train_part(l, rows, order, len, part, k, &random);
+        for (size_t i = 0; i < len; i++)
+            if (part[i] == k)
+                expect(l, &rows[i].job, &x[i]);
+    }
+    train_part(l, rows, order, len, part, -1, &random);
+    compare(l, rows, order, len, x, &random);
+    rc = 0;
+
+out:
+    free(order);
+    free(part);
+    free(x);
+    return rc;
+}
+
+/* --- decisions --- */
+
+static int cheapest_good(const struct learn_view *v, double tau)
+{
+    int best = 0;
+    for (int r = 0; r < v->rungs; r++) {
+        if (v->p[r] >= tau)
+            return r;
+        if (v->p[r] > v->p[best])
+            best = r;
+    }
+    return best;
+}
+
+/* From the top down, which is never left out: there is nowhere to climb from it. */
+static unsigned worth_trying(const struct learn_view *v, const double *price)
+{
+    int next = v->rungs - 1;
+    unsigned ladder = 1u << next;
+    for (int r = next - 1; r >= 0; r--)
+        if (v->p[r] * price[next] > price[r]) {
+            ladder |= 1u << r;
+            next = r;
+        }
+    return ladder;
+}
+
+void learn_decide(const struct learn_view *v, const struct learn_rule *rule,
+                  struct learn_choice *ret)
+{
+    *ret = (struct learn_choice){.rung = -1};
+    if (v->source != LEARN_NOTHING) {
+        ret->rung = cheapest_good(v, rule->tau > 0 ? rule->tau : 0.75);
+        if (rule->checked) {
+            ret->ladder = worth_trying(v, rule->price);
+            for (ret->rung = 0; !(ret->ladder >> ret->rung & 1); ret->rung++)
+                ;
+        }
+        double draw = (double)(rule->random >> 11) / (double)(UINT64_C(1) << 53);
+        if (v->rungs > 1 && draw < rule->explore) {
+            bool up = ret->rung == 0 || (ret->rung < v->rungs - 1 && rule->random & 1);
+            ret->rung += up ? 1 : -1;
+            ret->explored = true;
+        }
+    }
+}
+
+const char *learn_say(const struct learn_view *v, const struct learn_choice *c,
+                      const char *rung_name, char *buf, size_t size)
+{
+    if (c->rung < 0) {
+        snprintf(buf, size, "nothing learned yet (%.0f of %d outcomes)", v->all,
+                 LEARN_TABLE_MIN);
+        return buf;
+    }
+    double p = 100 * v->p[c->rung], seen = v->seen[c->rung];
+    const char *how = c->explored ? "tried to learn" : "learned";
+    if (v->source == LEARN_MODEL)
+        snprintf(buf, size, "%s: %.0f %% right on %s expected, by the prompt's words "
+                 "(%.0f outcomes)", how, p, rung_name, v->all);
+    else
+        snprintf(buf, size, "%s: %.0f %% right on %s expected, by the table (%.0f "
+                 "outcomes of its group there, %.0f in all)", how, p, rung_name, seen,
+                 v->all);
+    return buf;
+}
+
+void learn_standing(const struct learn *l, struct learn_standing *ret)
+{
+    double n = l->judge.n > 0 ? l->judge.n : 1;
+    *ret = (struct learn_standing){.outcomes = outcomes(l),
+                                   .compared = l->judge.n,
+                                   .table_loss = l->judge.table / n,
+                                   .model_loss = l->judge.model / n,
+                                   .model_in_force = model_in_force(l)};
+}
