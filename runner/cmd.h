@@ -32,7 +32,7 @@ struct cmd {
     cmd_fn *run;
 };
 
-cmd_fn cmd_run, cmd_status, cmd_results, cmd_costs, cmd_retry, cmd_cancel, cmd_settle,
+cmd_fn cmd_run, cmd_plan, cmd_status, cmd_results, cmd_costs, cmd_retry, cmd_cancel, cmd_settle,
     cmd_explain, cmd_options;
 
 /* The configuration in its order, checked; and the queue's places. */

@@ -144,9 +144,9 @@ static struct cell *cell_of(struct learn *l, uint64_t key, bool make)
 
 static double lean(const struct cell *c, int rung, double parent)
 {
-    return c == NULL ? parent
-                     : (c->right[rung] + LEARN_MASS * parent) /
-                           (c->tried[rung] + LEARN_MASS);
+    return c == NULL
+               ? parent
+               : (c->right[rung] + LEARN_MASS * parent) / (c->tried[rung] + LEARN_MASS);
 }
 
 static void count(struct cell *c, int rung, bool right)
@@ -266,7 +266,8 @@ static void forget(struct learn *l)
 struct learn *learn_new(int rungs, struct err *e)
 {
     if (rungs < 1 || rungs > LEARN_RUNGS) {
-        err_set(e, ERR_INPUT, "learning is for 1 to %d rungs, not %d", LEARN_RUNGS, rungs);
+        err_set(e, ERR_INPUT, "learning is for 1 to %d rungs, not %d", LEARN_RUNGS,
+                rungs);
         return NULL;
     }
     struct learn *l = calloc(1, sizeof *l);
@@ -347,7 +348,8 @@ void learn_outcome(struct learn *l, const struct learn_job *job, int rung, bool 
     table_view(l, job->group, &v);
     heads_view(l, odds);
     struct stack *s = &l->stacks[rung];
-    judge_learn(&l->judge, v.table[rung], stack_view(s, odds[rung], v.table[rung]), right);
+    judge_learn(&l->judge, v.table[rung], stack_view(s, odds[rung], v.table[rung]),
+                right);
     stack_learn(s, odds[rung], v.table[rung], right);
     head_learn(l, rung, odds[rung], right);
     table_learn(l, job->group, rung, right);
@@ -434,8 +436,8 @@ static void compare(struct learn *l, const struct learn_row *rows, size_t *order
     }
 }
 
-int learn_train(struct learn *l, const struct learn_row *rows, size_t len, uint64_t seed,
-                struct err *e)
+int learn_train(struct learn *l, const struct learn_row *rows, size_t len,
+                uint64_t seed, struct err *e)
 {
     size_t *order = calloc(len + 1, sizeof *order);
     uint8_t *part = calloc(len + 1, sizeof *part);
@@ -526,12 +528,15 @@ const char *learn_say(const struct learn_view *v, const struct learn_choice *c,
     double p = 100 * v->p[c->rung], seen = v->seen[c->rung];
     const char *how = c->explored ? "tried to learn" : "learned";
     if (v->source == LEARN_MODEL)
-        snprintf(buf, size, "%s: %.0f %% right on %s expected, by the prompt's words "
-                 "(%.0f outcomes)", how, p, rung_name, v->all);
+        snprintf(buf, size,
+                 "%s: %.0f %% right on %s expected, by the prompt's words "
+                 "(%.0f outcomes)",
+                 how, p, rung_name, v->all);
     else
-        snprintf(buf, size, "%s: %.0f %% right on %s expected, by the table (%.0f "
-                 "outcomes of its group there, %.0f in all)", how, p, rung_name, seen,
-                 v->all);
+        snprintf(buf, size,
+                 "%s: %.0f %% right on %s expected, by the table (%.0f "
+                 "outcomes of its group there, %.0f in all)",
+                 how, p, rung_name, seen, v->all);
     return buf;
 }
 
@@ -543,4 +548,233 @@ void learn_standing(const struct learn *l, struct learn_standing *ret)
                                    .table_loss = l->judge.table / n,
                                    .model_loss = l->judge.model / n,
                                    .model_in_force = model_in_force(l)};
+}
+
+/* --- as a blob --- */
+
+enum { BLOB_VERSION = 1, HEADER = 48, BITS = 8 };
+static const char magic[8] = "nmlearn";
+
+/* Counts always, writes while there is room. */
+struct writer {
+    unsigned char *to;
+    size_t len, size;
+};
+
+static void put_uint(struct writer *w, uint64_t v, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++, w->len++)
+        if (w->len < w->size)
+            w->to[w->len] = (unsigned char)(v >> BITS * i);
+}
+
+static void put_double(struct writer *w, double v)
+{
+    uint64_t u;
+    memcpy(&u, &v, sizeof u);
+    put_uint(w, u, sizeof u);
+}
+
+static void put_float(struct writer *w, float v)
+{
+    uint32_t u;
+    memcpy(&u, &v, sizeof u);
+    put_uint(w, u, sizeof u);
+}
+
+struct reader {
+    const unsigned char *at, *end;
+    bool failed;
+};
+
+static uint64_t get_uint(struct reader *r, size_t bytes)
+{
+    uint64_t v = 0;
+    if ((size_t)(r->end - r->at) < bytes) {
+        r->failed = true;
+        return 0;
+    }
+    for (size_t i = 0; i < bytes; i++)
+        v |= (uint64_t)*r->at++ << BITS * i;
+    return v;
+}
+
+/* A number that cannot have come about by learning fails the blob. */
+static double get_double(struct reader *r, double low, double high)
+{
+    uint64_t u = get_uint(r, sizeof u);
+    double v;
+    memcpy(&v, &u, sizeof v);
+    if (!(v >= low && v <= high)) {
+        r->failed = true;
+        return 0;
+    }
+    return v;
+}
+
+static float get_float(struct reader *r, float low, float high)
+{
+    uint32_t u = (uint32_t)get_uint(r, sizeof u);
+    float v;
+    memcpy(&v, &u, sizeof v);
+    if (!(v >= low && v <= high)) {
+        r->failed = true;
+        return 0;
+    }
+    return v;
+}
+
+static void put_cell(struct writer *w, const struct cell *c, int rungs)
+{
+    put_uint(w, c->key, sizeof c->key);
+    for (int r = 0; r < rungs; r++) {
+        put_double(w, c->tried[r]);
+        put_double(w, c->right[r]);
+    }
+}
+
+static void get_cell(struct reader *in, struct cell *ret, int rungs)
+{
+    *ret = (struct cell){.key = get_uint(in, sizeof ret->key)};
+    for (int r = 0; r < rungs; r++) {
+        ret->tried[r] = get_double(in, 0, 1e15);
+        ret->right[r] = get_double(in, 0, ret->tried[r]);
+    }
+}
+
+static bool touched(const struct learn *l, size_t slot)
+{
+    for (size_t r = 0; r < (size_t)l->rungs; r++)
+        if (l->weights[slot * (size_t)l->rungs + r].squares > 0)
+            return true;
+    return false;
+}
+
+static void put_weights(struct writer *w, const struct learn *l)
+{
+    size_t rungs = (size_t)l->rungs;
+    for (size_t slot = 0; slot < GIST_SLOTS; slot += BITS) {
+        unsigned bits = 0;
+        for (size_t i = 0; i < BITS; i++)
+            bits |= (unsigned)touched(l, slot + i) << i;
+        put_uint(w, bits, 1);
+    }
+    for (size_t slot = 0; slot < GIST_SLOTS; slot++)
+        for (size_t r = 0; r < rungs && touched(l, slot); r++) {
+            put_float(w, l->weights[slot * rungs + r].pushed);
+            put_float(w, l->weights[slot * rungs + r].squares);
+        }
+}
+
+static void get_weights(struct reader *in, struct learn *l)
+{
+    size_t rungs = (size_t)l->rungs;
+    const unsigned char *bits = in->at;
+    if ((size_t)(in->end - in->at) < GIST_SLOTS / BITS) {
+        in->failed = true;
+        return;
+    }
+    in->at += GIST_SLOTS / BITS;
+    for (size_t slot = 0; slot < GIST_SLOTS && !in->failed; slot++)
+        for (size_t r = 0; r < rungs && bits[slot / BITS] >> slot % BITS & 1; r++) {
+            struct weight *w = &l->weights[slot * rungs + r];
+            w->pushed = get_float(in, -1e12f, 1e12f);
+            w->squares = get_float(in, 0, 1e12f);
+            set_weight(w);
+        }
+}
+
+static void put_header(struct writer *w, const struct learn *l, uint64_t body)
+{
+    for (size_t i = 0; i < sizeof magic; i++)
+        put_uint(w, (unsigned char)magic[i], 1);
+    put_uint(w, BLOB_VERSION, 4);
+    put_uint(w, GIST_VERSION, 4);
+    put_uint(w, GIST_SLOTS, 4);
+    put_uint(w, (uint64_t)l->rungs, 4);
+    put_uint(w, l->cells_len, 8);
+    put_uint(w, body, 8);
+}
+
+size_t learn_save(const struct learn *l, void *buf, size_t size)
+{
+    struct writer w = {.to = buf, .len = HEADER, .size = size};
+    put_cell(&w, &l->all, l->rungs);
+    put_double(&w, l->judge.n);
+    put_double(&w, l->judge.table);
+    put_double(&w, l->judge.model);
+    for (int r = 0; r < l->rungs; r++)
+        for (int i = 0; i < STACK; i++) {
+            put_double(&w, l->stacks[r].by[i]);
+            put_double(&w, l->stacks[r].squares[i]);
+        }
+    for (size_t i = 0; i < l->cells_size; i++)
+        if (l->cells[i].key)
+            put_cell(&w, &l->cells[i], l->rungs);
+    put_weights(&w, l);
+    if (w.len <= size) {
+        struct writer head = {.to = buf, .size = HEADER};
+        put_header(&head, l, w.len - HEADER);
+        uint64_t sum = hash_bytes(UINT64_C(1469598103934665603), buf, head.len);
+        put_uint(&head, hash_bytes(sum, w.to + HEADER, w.len - HEADER), 8);
+    }
+    return w.len;
+}
+
+static void get_body(struct reader *in, struct learn *l, uint64_t cells)
+{
+    struct cell c;
+    get_cell(in, &l->all, l->rungs);
+    l->judge.n = get_double(in, 0, 1e15);
+    l->judge.table = get_double(in, 0, 1e16);
+    l->judge.model = get_double(in, 0, 1e16);
+    for (int r = 0; r < l->rungs; r++)
+        for (int i = 0; i < STACK; i++) {
+            l->stacks[r].by[i] = get_double(in, -1e6, 1e6);
+            l->stacks[r].squares[i] = get_double(in, 0, 1e15);
+        }
+    for (uint64_t i = 0; i < cells && !in->failed; i++) {
+        get_cell(in, &c, l->rungs);
+        size_t before = l->cells_len;
+        struct cell *at = c.key ? cell_of(l, c.key, true) : NULL;
+        if (at == NULL || l->cells_len == before)
+            in->failed = true;
+        else
+            *at = c;
+    }
+    get_weights(in, l);
+    in->failed |= in->at != in->end;
+}
+
+struct learn *learn_load(const void *blob, size_t len, struct err *e)
+{
+    const unsigned char *p = blob;
+    struct reader in = {.at = p, .end = p + len};
+    struct learn *l = NULL;
+    if (len < HEADER || memcmp(p, magic, sizeof magic) != 0)
+        goto garbage;
+    in.at += sizeof magic;
+    uint64_t version = get_uint(&in, 4), gist = get_uint(&in, 4),
+             slots = get_uint(&in, 4);
+    uint64_t rungs = get_uint(&in, 4), cells = get_uint(&in, 8),
+             body = get_uint(&in, 8);
+    if (version != BLOB_VERSION || gist != GIST_VERSION || slots != GIST_SLOTS) {
+        err_set(e, ERR_STORE, "what was learned is of another version");
+        return NULL;
+    }
+    uint64_t sum = hash_bytes(UINT64_C(1469598103934665603), p, HEADER - 8);
+    sum = hash_bytes(sum, p + HEADER, len - HEADER);
+    if (get_uint(&in, 8) != sum || body != len - HEADER || rungs < 1 ||
+        rungs > LEARN_RUNGS || cells > LEARN_CELLS_MAX)
+        goto garbage;
+    if ((l = learn_new((int)rungs, e)) == NULL)
+        return NULL;
+    get_body(&in, l, cells);
+    if (!in.failed)
+        return l;
+
+garbage:
+    learn_free(l);
+    err_set(e, ERR_STORE, "what was learned is damaged");
+    return NULL;
 }

@@ -42,7 +42,7 @@ enum {
     LEARN_WINDOW = 2000,    /* outcomes over which the two are compared */
     LEARN_CELLS_MAX = 8192, /* groups and cohorts that are counted apart */
     LEARN_EPOCHS = 6,
-    LEARN_FOLDS = 4,       /* how learn_train() sees what its model has not */
+    LEARN_FOLDS = 4,        /* how learn_train() sees what its model has not */
     LEARN_RATIO_MAX = 1000, /* prices further apart are taken as that far */
 };
 
@@ -75,8 +75,8 @@ struct learn_row {
     int8_t right[LEARN_RUNGS]; /* 1, 0; -1: not known on that rung */
 };
 
-int learn_train(struct learn *l, const struct learn_row *rows, size_t len, uint64_t seed,
-                struct err *e);
+int learn_train(struct learn *l, const struct learn_row *rows, size_t len,
+                uint64_t seed, struct err *e);
 
 enum learn_source { LEARN_NOTHING, LEARN_TABLE, LEARN_MODEL };
 
@@ -92,7 +92,8 @@ struct learn_view {
 };
 
 /* Uses scratch of `l`: one thread at a time. */
-void learn_predict(struct learn *l, const struct learn_job *job, struct learn_view *ret);
+void learn_predict(struct learn *l, const struct learn_job *job,
+                   struct learn_view *ret);
 
 struct learn_rule {
     const double *price; /* of a job on each rung, rising */

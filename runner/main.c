@@ -20,6 +20,8 @@
 static const struct cmd cmds[] = {
     {"run", "DIR", "run what is queued in DIR, then exit",
      COMMON "json first until accept-changes accept-empty", true, false, cmd_run},
+    {"plan", "DIR", "what a run would send, its cost and time as ranges; sends nothing",
+     COMMON "json", true, false, cmd_plan},
     {"status", "DIR", "where the queue stands, and why what waits waits", COMMON "json",
      true, false, cmd_status},
     {"results", "DIR", "print the results, one JSON object a line or as text",
