@@ -135,10 +135,32 @@ static int migrate(sqlite3 *db)
     return -1;
 }
 
+/*
+ * One at a time may open or close it: the change to a write-ahead log, and its clearing
+ * away with the last connection, do not wait for each other as transactions do, and
+ * many queues that cron starts at the same second would fail. -1: no lock, go on.
+ */
+static int door_lock(const char *dir)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/door", dir);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    while (fd >= 0 && flock(fd, LOCK_EX) < 0 && errno == EINTR)
+        ;
+    return fd;
+}
+
+static void door_unlock(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
 struct account_store *account_open(const char *dir, struct err *e)
 {
     struct account_store *st = calloc(1, sizeof *st);
     char path[4096];
+    int door = -1;
     if (st == NULL) {
         err_set(e, ERR_NOMEM, "out of memory");
         return NULL;
@@ -148,12 +170,13 @@ struct account_store *account_open(const char *dir, struct err *e)
     snprintf(path, sizeof path, "%s/account.db", st->dir);
     if (files_make_dirs(dir, 0700, e) < 0)
         goto bad;
+    door = door_lock(dir);
     if (sqlite3_open_v2(path, &st->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
                         NULL) != SQLITE_OK) {
         refused(st, e);
         goto bad;
     }
-    sqlite3_busy_timeout(st->db, 5000);
+    sqlite3_busy_timeout(st->db, 30000); /* disks can be slow */
     if (sqlite3_exec(st->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL",
                      NULL, NULL, NULL) != SQLITE_OK ||
         sqlite3_exec(st->db, schema, NULL, NULL, NULL) != SQLITE_OK ||
@@ -167,9 +190,11 @@ struct account_store *account_open(const char *dir, struct err *e)
             refused(st, e);
             goto bad;
         }
+    door_unlock(door);
     return st;
 
 bad:
+    door_unlock(door);
     account_close(st);
     return NULL;
 }
@@ -181,7 +206,9 @@ void account_close(struct account_store *st)
     account_probe_end(st);
     for (int i = 0; i < SQL_TOTAL; i++)
         sqlite3_finalize(st->sql[i]);
+    int door = door_lock(st->dir);
     sqlite3_close(st->db);
+    door_unlock(door);
     free(st);
 }
 

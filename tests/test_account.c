@@ -169,7 +169,8 @@ static void what_was_kept_under_the_fingerprint_is_kept_under_the_name(void **st
     world_open(&w);
     account_halt_set(w.st, "key-1", &h, NULL);
     account_lane_set(w.st, "key-1", "opus-5.5", &l, NULL);
-    account_bill(w.st, "key-1", "run-1", "2026-11-22", &(struct account_row){.spent = 77}, NULL);
+    account_bill(w.st, "key-1", "run-1", "2026-11-22",
+                 &(struct account_row){.spent = 77}, NULL);
     assert_int_equal(account_learn(w.st, "key-1", "org", NULL), 0);
 
     h = (struct account_halt){0};
@@ -298,12 +299,18 @@ static void a_runs_bill_is_replaced_and_not_added(void **state)
     (void)state;
     struct world w;
     world_open(&w);
-    account_bill(w.st, "org", "run-1", "2026-11-22", &(struct account_row){.spent = 100}, NULL);
-    account_bill(w.st, "org", "run-1", "2026-11-22", &(struct account_row){.spent = 250}, NULL);
-    account_bill(w.st, "org", "run-1", "2026-11-22", &(struct account_row){.spent = 250}, NULL);
-    account_bill(w.st, "org", "run-1", "2026-11-23", &(struct account_row){.spent = 30}, NULL);
-    account_bill(w.st, "org", "run-2", "2026-11-22", &(struct account_row){.spent = 7}, NULL);
-    account_bill(w.st, "other", "run-1", "2026-11-22", &(struct account_row){.spent = 1000}, NULL);
+    account_bill(w.st, "org", "run-1", "2026-11-22",
+                 &(struct account_row){.spent = 100}, NULL);
+    account_bill(w.st, "org", "run-1", "2026-11-22",
+                 &(struct account_row){.spent = 250}, NULL);
+    account_bill(w.st, "org", "run-1", "2026-11-22",
+                 &(struct account_row){.spent = 250}, NULL);
+    account_bill(w.st, "org", "run-1", "2026-11-23", &(struct account_row){.spent = 30},
+                 NULL);
+    account_bill(w.st, "org", "run-2", "2026-11-22", &(struct account_row){.spent = 7},
+                 NULL);
+    account_bill(w.st, "other", "run-1", "2026-11-22",
+                 &(struct account_row){.spent = 1000}, NULL);
     assert_int_equal(ask_sql(&w, "SELECT SUM(spent) FROM bill WHERE account = 'org'"),
                      287);
     assert_int_equal(ask_sql(&w, "SELECT SUM(spent) FROM bill WHERE account = 'org' AND"
@@ -377,6 +384,45 @@ static void no_name_leads_out_of_the_directory(void **state)
     world_close(&w);
 }
 
+/* As when cron starts twenty queues in one second, on a machine that has no store yet. */
+static void many_may_open_it_at_once_for_the_first_time(void **state)
+{
+    (void)state;
+    enum { MANY = 20, ROUNDS = 5 };
+    for (int round = 0; round < ROUNDS; round++) {
+        char dir[SCRATCH_MAX];
+        int go[2], bad = 0;
+        pid_t pid[MANY];
+        scratch_make(dir);
+        assert_int_equal(pipe(go), 0);
+        for (int i = 0; i < MANY; i++) {
+            pid[i] = fork();
+            assert_true(pid[i] >= 0);
+            if (pid[i] > 0)
+                continue;
+            char c;
+            struct err e = {0};
+            close(go[1]);
+            if (read(go[0], &c, 1) != 0) /* until the parent closes it */
+                _exit(2);
+            struct account_store *st = account_open(dir, &e);
+            int rc = st && account_bill(st, "org", "run", "2026-11-22",
+                                        &(struct account_row){.spent = i}, &e) == 0;
+            account_close(st);
+            _exit(rc ? 0 : 1);
+        }
+        close(go[0]);
+        close(go[1]);
+        for (int i = 0; i < MANY; i++) {
+            int status;
+            assert_int_equal(waitpid(pid[i], &status, 0), pid[i]);
+            bad += status != 0;
+        }
+        assert_int_equal(bad, 0);
+        scratch_drop(dir);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -393,6 +439,7 @@ int main(void)
         cmocka_unit_test(one_probe_at_a_time_among_all_runners),
         cmocka_unit_test(a_probe_dies_with_its_process),
         cmocka_unit_test(no_name_leads_out_of_the_directory),
+        cmocka_unit_test(many_may_open_it_at_once_for_the_first_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
