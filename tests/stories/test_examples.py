@@ -126,7 +126,7 @@ class Bulk(Story):
         q = self.queue(s)
         q.write("math.jsonl", lines(1319))
         q.write("hello.txt", "Say hello.")
-        self.assert_exit(DONE, q.run())
+        self.assert_exit(DONE, q.run(sets=["limits.in_flight=64"]))
         self.assert_each_once(s, 1320)
         self.assertEqual((1320, 1320), (s.requests(), s.served()))
         self.assertEqual({f"j{n}" for n in range(1319)}, set(q.bulk("math")))
