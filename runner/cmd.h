@@ -21,6 +21,8 @@ struct cmd_args {
     int64_t first;
     int64_t until_wall;
     const char *format, *only, *by;
+    const char *eval, *train; /* CSV files of `route` */
+    int64_t folds, seed, rows;
 };
 
 typedef int cmd_fn(const struct cmd_args *a);
@@ -32,8 +34,8 @@ struct cmd {
     cmd_fn *run;
 };
 
-cmd_fn cmd_run, cmd_plan, cmd_status, cmd_results, cmd_costs, cmd_retry, cmd_cancel, cmd_settle,
-    cmd_explain, cmd_options;
+cmd_fn cmd_run, cmd_plan, cmd_status, cmd_results, cmd_costs, cmd_retry, cmd_cancel,
+    cmd_settle, cmd_explain, cmd_route, cmd_options;
 
 /* The configuration in its order, checked; and the queue's places. */
 int cmd_conf(const struct cmd_args *a, struct conf *c, struct err *e);

@@ -25,7 +25,8 @@ struct cell {
     double tried[LEARN_RUNGS], right[LEARN_RUNGS];
 };
 
-/* P = logistic(by[0] * model's log odds + by[1] * table's + by[2]) */
+/* P = logistic(by[0] * own head's log odds + by[1] * the other heads' mean + by[2]). The
+ * others help since a job that is hard for one rung is hard for the next. */
 struct stack {
     double by[STACK], squares[STACK];
 };
@@ -72,11 +73,6 @@ static double logistic(double z)
 static double clip(double p)
 {
     return p < 0.001 ? 0.001 : p > 0.999 ? 0.999 : p;
-}
-
-static double log_odds(double p)
-{
-    return log(p / (1 - p));
 }
 
 static double surprise(double p, bool right)
@@ -212,15 +208,31 @@ static void head_learn(struct learn *l, int rung, double odds, bool right)
     }
 }
 
-static double stack_view(const struct stack *s, double model, double table)
+static void stack_input(const double *odds, int rungs, int rung, double *ret)
 {
-    return clip(logistic(s->by[0] * model + s->by[1] * log_odds(table) + s->by[2]));
+    double others = 0;
+    for (int r = 0; r < rungs; r++)
+        others += r == rung ? 0 : odds[r] / (rungs - 1);
+    ret[0] = odds[rung];
+    ret[1] = others;
+    ret[2] = 1;
 }
 
-static void stack_learn(struct stack *s, double model, double table, bool right)
+/* What the model expects of a rung. */
+static double model_view(const struct learn *l, const double *odds, int rung)
 {
-    const double x[STACK] = {model, log_odds(table), 1};
-    double wrong_by = stack_view(s, model, table) - right;
+    double x[STACK], sum = 0;
+    stack_input(odds, l->rungs, rung, x);
+    for (int i = 0; i < STACK; i++)
+        sum += l->stacks[rung].by[i] * x[i];
+    return clip(logistic(sum));
+}
+
+static void stack_learn(struct learn *l, const double *odds, int rung, bool right)
+{
+    struct stack *s = &l->stacks[rung];
+    double x[STACK], wrong_by = model_view(l, odds, rung) - right;
+    stack_input(odds, l->rungs, rung, x);
     for (int i = 0; i < STACK; i++) {
         double push = wrong_by * x[i];
         s->squares[i] += push * push;
@@ -335,7 +347,7 @@ void learn_predict(struct learn *l, const struct learn_job *job, struct learn_vi
     if (ret->source == LEARN_MODEL) {
         heads_view(l, odds);
         for (int r = 0; r < l->rungs; r++)
-            ret->plain[r] = stack_view(&l->stacks[r], odds[r], ret->table[r]);
+            ret->plain[r] = model_view(l, odds, r);
     }
     rise(ret->plain, l->rungs, ret->p);
 }
@@ -347,10 +359,8 @@ void learn_outcome(struct learn *l, const struct learn_job *job, int rung, bool 
     read_job(l, job);
     table_view(l, job->group, &v);
     heads_view(l, odds);
-    struct stack *s = &l->stacks[rung];
-    judge_learn(&l->judge, v.table[rung], stack_view(s, odds[rung], v.table[rung]),
-                right);
-    stack_learn(s, odds[rung], v.table[rung], right);
+    judge_learn(&l->judge, v.table[rung], model_view(l, odds, rung), right);
+    stack_learn(l, odds, rung, right);
     head_learn(l, rung, odds[rung], right);
     table_learn(l, job->group, rung, right);
 }
@@ -424,14 +434,13 @@ static void compare(struct learn *l, const struct learn_row *rows, size_t *order
             for (int r = 0; r < l->rungs; r++) {
                 const struct expected *k = &x[order[i]];
                 int right = rows[order[i]].right[r];
-                struct stack *s = &l->stacks[r];
                 if (right < 0)
                     continue;
                 if (epoch < STACK_EPOCHS)
-                    stack_learn(s, k->odds[r], k->table[r], right);
+                    stack_learn(l, k->odds, r, right);
                 else
-                    judge_learn(&l->judge, k->table[r],
-                                stack_view(s, k->odds[r], k->table[r]), right);
+                    judge_learn(&l->judge, k->table[r], model_view(l, k->odds, r),
+                                right);
             }
     }
 }

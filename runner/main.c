@@ -36,6 +36,8 @@ static const struct cmd cmds[] = {
      COMMON "json", true, true, cmd_explain},
     {"settle", "DIR [JOB...]", "attempts in doubt were checked: no ceiling counts them",
      COMMON, true, true, cmd_settle},
+    {"route", "", "how well jobs could be routed: a table of outcomes, judged",
+     "eval train folds seed rows json help", false, false, cmd_route},
     {"options", "", "print nightmill.ini with every option at its default", "help",
      false, false, cmd_options},
 };
@@ -55,6 +57,12 @@ static const struct option_help {
     {"format", "jsonl|text", "how results are printed (default jsonl)"},
     {"only", "done|failed|parked", "only results in that state"},
     {"by", "day|model|tier|lane|tag|run", "what costs are summed up by (default day)"},
+    {"eval", "FILE.csv",
+     "rows of group,prompt,weak_ok,strong_ok to judge the router by"},
+    {"train", "FILE.csv", "such rows to learn from first, instead of folds of --eval"},
+    {"folds", "N", "cross-validation in so many parts (default 5)"},
+    {"seed", "N", "which rows fall into which part (default 1)"},
+    {"rows", "N", "learn from N rows of --eval, judge by the others"},
     {"help", NULL, "this help"},
 };
 enum { OPTIONS = sizeof option_helps / sizeof option_helps[0] };
@@ -172,6 +180,16 @@ static int read_option(const struct cmd *c, struct cmd_args *a, const char *name
             return wrong(c, "--by wants day, model, tier, lane, tag or run, not ",
                          value);
         a->by = value;
+    } else if (strcmp(name, "eval") == 0) {
+        a->eval = value;
+    } else if (strcmp(name, "train") == 0) {
+        a->train = value;
+    } else if (strcmp(name, "folds") == 0 || strcmp(name, "seed") == 0 ||
+               strcmp(name, "rows") == 0) {
+        int64_t n = strtoll(value, &end, 10);
+        if (*end || end == value || n < 0)
+            return wrong(c, "a number is wanted, not ", value);
+        *(*name == 'f' ? &a->folds : *name == 's' ? &a->seed : &a->rows) = n;
     } else if (strcmp(name, "json") == 0) {
         a->json = true;
     } else if (strcmp(name, "quiet") == 0) {
@@ -270,7 +288,7 @@ int cmd_failed(const struct err *e)
 
 int main(int argc, char **argv)
 {
-    struct cmd_args a = {.format = "jsonl"};
+    struct cmd_args a = {.format = "jsonl", .seed = 1};
     setlocale(LC_CTYPE, "");
     if (argc >= 2 && strcmp(argv[1], "--version") == 0) {
         puts("nightmill " NIGHTMILL_VERSION);

@@ -2,7 +2,8 @@
 import json
 import unittest
 
-from story import AGAIN, DONE, FAILED, HAIKU, OPUS, SONNET, Story, body, lines
+from story import (AGAIN, CONSENT, DONE, FAILED, HAIKU, NIGHTMILL, OPUS, SONNET, VALGRIND,
+                   Running, Story, body, lines)
 
 
 class Routing(Story):
@@ -219,6 +220,44 @@ class Wire(Story):
         self.assertIn("gzip", headers.get("accept-encoding", ""))
         self.assertEqual("/v1/messages", sent.path)
         self.assertEqual("nightmill", headers["user-agent"].split("/")[0])
+
+
+
+class Judged(Story):
+    """`route --eval`: a table of outcomes, and how well a router would have done."""
+
+    def table(self, rows, head="group,prompt,weak_ok,strong_ok\n"):
+        q = self.queue(url="http://127.0.0.1:9")
+        return q, q.write("rows.csv", head + "".join(
+            f'{group},"{prompt}",{weak},{strong}\n' for group, prompt, weak, strong in rows))
+
+    def judge(self, q, *args):
+        r = Running(VALGRIND + [NIGHTMILL, "route", *args], q.env, q.base)
+        return r.wait()
+
+    def test_what_groups_tell_is_learned_and_the_figures_are_those_of_the_definition(self):
+        rows = [("easy" if n % 2 else "hard", f"question {n} of these", n % 2, 1)
+                for n in range(600)]
+        q, path = self.table(rows)
+        told = json.loads(self.judge(q, "--eval", path, "--json").out)
+        text = self.judge(q, "--eval", path).out
+        self.assertRegex(text, r"600 rows, 2 groups; right: weak 50\.0 %, strong 100\.0 %")
+        # a router that knows closes all of the gap with half of the calls: 0.75
+        self.assertRegex(text, r"(?m)^the router +0\.7[45]\d +25\.\d % +40\.\d %")
+        self.assertRegex(text, r"(?m)^random +0\.500 +50\.0 % +80\.0 %")
+        self.assertIsInstance(told, dict)
+        self.assertEqual(text.split("a decision")[0],
+                         self.judge(q, "--eval", path).out.split("a decision")[0])
+
+    def test_a_table_that_cannot_be_read_is_named_with_its_line(self):
+        for head, rows, says in (
+                ("group,prompt,weak_ok\n", [], "strong_ok"),
+                ("group,prompt,weak_ok,strong_ok\n", [("a", "b", "perhaps", 1)], ":2")):
+            q, path = self.table(rows, head)
+            ended = self.judge(q, "--eval", path)
+            self.assert_exit(CONSENT, ended)
+            self.assertIn("rows.csv", ended.err)
+            self.assertIn(says, ended.err)
 
 
 if __name__ == "__main__":
