@@ -517,10 +517,10 @@ static int row_of(struct plan *p, const struct routed *to)
 static void look_for_opaque(const struct store_job *j, struct forecast_job *f)
 {
     static const char mark[] = "\"data\"", kind[] = "\"base64\"";
-    const char *end = j->body + j->body_len;
     if (j->body == NULL || j->body_len < OPAQUE_LEAST ||
         memmem(j->body, j->body_len, kind, sizeof kind - 1) == NULL)
         return;
+    const char *end = j->body + j->body_len;
     for (const char *at = j->body;
          (at = memmem(at, (size_t)(end - at), mark, sizeof mark - 1)) != NULL;) {
         at += sizeof mark - 1;
