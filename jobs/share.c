@@ -147,10 +147,8 @@ struct share *share_open(const char *dir, const char *name, size_t size, struct 
     s->fd = -1;
     s->size = size;
     path_of(dir, name, path);
-    if (files_make_dirs(dir, 0700, e) == 0 && map(s, path, e) == 0) {
-        lock_byte(s->fd, 0, F_UNLCK, false);
+    if (files_make_dirs(dir, 0700, e) == 0 && map(s, path, e) == 0)
         return s;
-    }
     unmap(s);
     s->slot = 0;
     s->first = true;

@@ -23,6 +23,9 @@ enum { SHARE_SLOTS = 64 };
  * Opens, and makes if need be (0600, zeroed), the file for `name` in DIR, with `size`
  * bytes. All SHARE_SLOTS taken, or no file possible: memory of our own, and `e` says
  * why; NULL only without memory.
+ *
+ * Comes locked, so that the first to come can put things in order before the next sees
+ * them: call share_unlock().
  */
 struct share *share_open(const char *dir, const char *name, size_t size, struct err *e);
 void share_close(struct share *s); /* NULL is fine */

@@ -62,7 +62,7 @@ static void lane_join(struct runner *r, struct lane *l)
     if (why.code)
         log_warn("lane=%s %s: paced without regard to other runners", l->name,
                  why.text);
-    struct shared_lane *x = share_lock(l->share);
+    struct shared_lane *x = share_bytes(l->share); /* it comes locked */
     if (share_first(l->share)) {
         for (int i = 0; i < SHARE_SLOTS; i++)
             x->slot[i] = -1;
@@ -176,7 +176,7 @@ int shared_open(struct runner *r, struct err *e)
         return err_set(e, ERR_NOMEM, "out of memory");
     if (why.code)
         log_warn("%s: other runners' outages are not seen", why.text);
-    struct shared_endpoint *x = endpoint_lock(r);
+    struct shared_endpoint *x = share_bytes(r->endpoint_share); /* it comes locked */
     if (share_first(r->endpoint_share))
         *x = (struct shared_endpoint){0};
     endpoint_unlock(r, x);

@@ -8,6 +8,7 @@
 #include "scratch.h"
 
 #include <fcntl.h>
+#include <glob.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -41,6 +42,7 @@ static struct share *open_one(const char *name)
     struct share *s = share_open(dir, name, sizeof(struct bytes), &e);
     assert_non_null(s);
     assert_int_equal(e.code, ERR_NONE);
+    share_unlock(s);
     return s;
 }
 
@@ -86,6 +88,29 @@ static void who_opens_the_same_name_sees_the_same_bytes(void **state)
     share_close(other);
 }
 
+static bool somebody_holds_the_lock(void)
+{
+    glob_t found;
+    assert_int_equal(glob(scratch_path(dir, "*.share"), 0, NULL, &found), 0);
+    int fd = open(found.gl_pathv[0], O_RDWR | O_CLOEXEC);
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    assert_int_equal(fcntl(fd, F_OFD_GETLK, &lock), 0);
+    close(fd);
+    globfree(&found);
+    return lock.l_type != F_UNLCK;
+}
+
+static void who_comes_first_has_it_alone_until_it_is_in_order(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct share *a = share_open(dir, "x", sizeof(struct bytes), &e);
+    assert_true(somebody_holds_the_lock());
+    share_unlock(a);
+    assert_false(somebody_holds_the_lock());
+    share_close(a);
+}
+
 static void what_was_shared_is_there_for_the_next(void **state)
 {
     (void)state;
@@ -123,7 +148,7 @@ static pid_t child_that_adds(int n, bool holding)
     if (pid == 0) {
         struct err e = {0};
         struct share *s = share_open(dir, "x", sizeof(struct bytes), &e);
-        add(s, n);
+        add(s, n); /* and unlocks */
         if (holding)
             share_lock(s);
         if (write(told[1], "x", 1) != 1)
@@ -244,6 +269,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         T(who_opens_the_same_name_sees_the_same_bytes),
+        T(who_comes_first_has_it_alone_until_it_is_in_order),
         T(what_was_shared_is_there_for_the_next),
         T(a_closed_slot_is_not_a_dead_one),
         T(what_a_dead_runner_held_is_given_back_once),
