@@ -18,6 +18,7 @@ enum {
     INI_BYTES_MAX = 1024 * 1024,
     TIERS_MAX = 32,
     ROUTES_MAX = 200,
+    CHECKS_MAX = 100,
 };
 
 enum opt_type {
@@ -208,6 +209,60 @@ static const struct opt options[] = {
      .choices = "auto off",
      .help = "auto: what many jobs begin with is cached where that is cheaper"},
 
+    {.name = "jobs.route",
+     .type = OPT_CHOICE,
+     .at = AT(jobs.how),
+     .def = "tier",
+     .choices = "tier cascade learn",
+     .help = "tier: as tier and rules say; cascade: the cheapest rung that is worth "
+             "it, and "
+             "up where the check fails; learn: as outcomes taught"},
+    {.name = "jobs.check",
+     .type = OPT_STRING,
+     .at = AT(jobs.check),
+     .def = "",
+     .guarded = true,
+     .help =
+         "what every answer must pass, such as json or min_chars:20; empty: nothing"},
+    {.name = "jobs.ladder",
+     .type = OPT_WORDS,
+     .at = AT(jobs.ladder),
+     .def = "",
+     .help =
+         "the tiers that cascade and learn choose from, cheapest first; empty: all, "
+         "by their prices"},
+
+    {.name = "cascade.max_cost",
+     .type = OPT_DOLLARS,
+     .at = AT(cascade.max_cost),
+     .def = "0",
+     .guarded = true,
+     .help =
+         "a job whose rungs would together cost more dollars climbs no further; 0: no "
+         "cap"},
+
+    {.name = "learn.enough",
+     .type = OPT_COUNT,
+     .at = AT(learn.enough),
+     .def = "75",
+     .min = 1,
+     .max = 99,
+     .help = "percent: without a cascade, the cheapest rung that is right as often as "
+             "this is chosen"},
+    {.name = "learn.explore",
+     .type = OPT_COUNT,
+     .at = AT(learn.explore),
+     .def = "3",
+     .min = 0,
+     .max = 50,
+     .help = "percent of jobs that try a neighbouring rung, to learn from it"},
+    {.name = "learn.explore_max_cost",
+     .type = OPT_DOLLARS,
+     .at = AT(learn.explore_max_cost),
+     .def = "0.05",
+     .help =
+         "a job that is expected to cost more dollars than this is not explored with"},
+
     {.name = "budget.run",
      .type = OPT_DOLLARS,
      .at = AT(budget.run),
@@ -361,6 +416,43 @@ static const struct opt route_options[] = {
      .at = ROUTE_AT(model),
      .def = "",
      .help = "or the model itself"},
+    {.name = "route",
+     .type = OPT_CHOICE,
+     .at = ROUTE_AT(how),
+     .def = "default",
+     .choices = "tier cascade learn default",
+     .help = "how their rung is chosen; default: as jobs.route says"},
+    {.name = "check",
+     .type = OPT_STRING,
+     .at = ROUTE_AT(check),
+     .def = "",
+     .help = "what their answers must pass; empty: what jobs.check says"},
+};
+
+#define CHECK_AT(field) offsetof(struct check_command, field)
+static const struct opt check_options[] = {
+    {.name = "command",
+     .type = OPT_STRING,
+     .at = CHECK_AT(command),
+     .def = "",
+     .guarded = true,
+     .help =
+         "a program and its words; it reads the answer, and ends with 0 if it passes"},
+    {.name = "shell",
+     .type = OPT_CHOICE,
+     .at = CHECK_AT(shell),
+     .def = "no",
+     .choices = "no yes",
+     .guarded = true,
+     .help = "yes: run it through /bin/sh -c"},
+    {.name = "timeout",
+     .type = OPT_DURATION,
+     .at = CHECK_AT(timeout_ms),
+     .def = "30s",
+     .min = 100,
+     .max = HOUR,
+     .guarded = true,
+     .help = "a check that takes longer has failed"},
 };
 
 /* Repeatable sections, `[kind NAME]`: each NAME makes one more item of a list. */
@@ -378,6 +470,9 @@ static const struct group groups[] = {
     {"route", "a rule: the first one that fits a job decides", route_options,
      COUNT(route_options), sizeof(struct route), AT(routes), AT(routes_len),
      ROUTE_AT(name), ROUTES_MAX},
+    {"check", "a program that judges answers; jobs name it in their check",
+     check_options, COUNT(check_options), sizeof(struct check_command), AT(checks),
+     AT(checks_len), CHECK_AT(name), CHECKS_MAX},
 };
 
 /* Dated with the catalogue: the smallest, the middle and the large model of the day. */
@@ -786,6 +881,32 @@ const struct tier *conf_tier(const struct conf *c, const char *name)
     return NULL;
 }
 
+const struct check_command *conf_check_command(const struct conf *c, const char *name)
+{
+    for (size_t i = 0; i < c->checks_len; i++)
+        if (strcmp(c->checks[i].name, name) == 0)
+            return &c->checks[i];
+    return NULL;
+}
+
+static const char *const hows[] = {[ROUTE_UNSAID] = "default",
+                                   [ROUTE_TIER] = "tier",
+                                   [ROUTE_CASCADE] = "cascade",
+                                   [ROUTE_LEARN] = "learn"};
+
+int conf_route_how(const char *word)
+{
+    for (int i = ROUTE_TIER; i <= ROUTE_LEARN; i++)
+        if (strcmp(hows[i], word) == 0)
+            return i;
+    return -1;
+}
+
+const char *conf_route_how_name(enum route_how how)
+{
+    return hows[how];
+}
+
 static int check_tier_name(const struct conf *c, const char *option, const char *name,
                            struct err *e)
 {
@@ -847,6 +968,13 @@ int conf_check(const struct conf *c, struct err *e)
     if (check_url(c->api.base_url, e) < 0 || check_zone(c->budget.zone, e) < 0 ||
         check_tier_name(c, "jobs.tier", c->jobs.tier, e) < 0)
         return -1;
+    for (size_t i = 0; i < c->jobs.ladder.count; i++)
+        if (check_tier_name(c, "jobs.ladder", c->jobs.ladder.word[i], e) < 0)
+            return -1;
+    for (size_t i = 0; i < c->checks_len; i++)
+        if (*c->checks[i].command == '\0')
+            return err_set(e, ERR_CONF, "[check %s]: want command = a program",
+                           c->checks[i].name);
     for (size_t i = 0; i < c->tiers_len; i++) {
         const struct tier *t = &c->tiers[i];
         snprintf(option, sizeof option, "tier.%s.fallback", t->name);
@@ -861,8 +989,11 @@ int conf_check(const struct conf *c, struct err *e)
     for (size_t i = 0; i < c->routes_len; i++) {
         const struct route *r = &c->routes[i];
         snprintf(option, sizeof option, "route.%s.tier", r->name);
-        if ((*r->tier != '\0') == (*r->model != '\0'))
+        if (*r->tier && *r->model)
             return err_set(e, ERR_CONF, "[route %s]: want either tier or model",
+                           r->name);
+        if (!*r->tier && !*r->model && r->how == ROUTE_UNSAID && !*r->check)
+            return err_set(e, ERR_CONF, "[route %s]: want tier, model, route or check",
                            r->name);
         if (*r->tier && check_tier_name(c, option, r->tier, e) < 0)
             return -1;
@@ -913,4 +1044,10 @@ void conf_print_sample(FILE *to)
     for (size_t k = 0; k < COUNT(route_options); k++)
         print_option(to, route_options[k].name, route_options[k].def,
                      &route_options[k]);
+    fputs("\n; Programs that judge answers; a job names one in its `check`.\n"
+          ";[check NAME]\n",
+          to);
+    for (size_t k = 0; k < COUNT(check_options); k++)
+        print_option(to, check_options[k].name, check_options[k].def,
+                     &check_options[k]);
 }

@@ -20,6 +20,9 @@ struct err;
 enum in_doubt { IN_DOUBT_AGAIN, IN_DOUBT_HOLD };
 enum on_truncation { TRUNCATED_RAISE, TRUNCATED_KEEP, TRUNCATED_FAIL };
 enum cache_when { CACHE_AUTO, CACHE_OFF };
+/* How a rung is chosen: as tier and rules say; tried from the cheapest, climbing where a
+ * check fails; as outcomes taught. ROUTE_UNSAID: a rule leaves it to jobs.route. */
+enum route_how { ROUTE_TIER, ROUTE_CASCADE, ROUTE_LEARN, ROUTE_UNSAID };
 enum stream_when { STREAM_AUTO, STREAM_ALWAYS, STREAM_NEVER };
 enum store_sync { SYNC_FULL, SYNC_OFF };
 
@@ -45,6 +48,16 @@ struct route {
     int64_t min_bytes, max_bytes; /* of the body; max 0: no bound */
     char *tier;
     char *model;
+    int how;     /* enum route_how */
+    char *check; /* words of runner/check.h; "" */
+};
+
+/* A program that judges answers. */
+struct check_command {
+    char *name;
+    char *command;
+    int shell; /* 1: through /bin/sh */
+    int64_t timeout_ms;
 };
 
 struct conf {
@@ -61,7 +74,16 @@ struct conf {
         char *tier;
         int64_t max_tokens;
         int in_doubt, on_truncation, cache;
+        int how; /* enum route_how, not ROUTE_UNSAID */
+        char *check;
+        struct words ladder;
     } jobs;
+    struct {
+        int64_t max_cost; /* picodollars; 0: no cap */
+    } cascade;
+    struct {
+        int64_t enough, explore, explore_max_cost;
+    } learn;
     struct {
         int64_t run, day, month; /* picodollars; 0: no ceiling */
         char *zone;
@@ -85,6 +107,8 @@ struct conf {
     size_t tiers_len;
     struct route *routes;
     size_t routes_len;
+    struct check_command *checks;
+    size_t checks_len;
 };
 
 /* Every option at its default, the three default tiers included. */
@@ -114,5 +138,10 @@ void conf_print_sample(FILE *to);
 
 /* NULL if there is none of that name. */
 const struct tier *conf_tier(const struct conf *c, const char *name);
+const struct check_command *conf_check_command(const struct conf *c, const char *name);
+
+/* "tier", "cascade", "learn"; -1: none of them. */
+int conf_route_how(const char *word);
+const char *conf_route_how_name(enum route_how how);
 
 #endif

@@ -598,59 +598,115 @@ static bool hidden(const char *path)
 }
 
 /*
- * Put the system file into the job and the digest, and note what it looked like. The
- * path is from the job's own directory; it must stay in the queue, and lie under a `_`
- * name, since any other file there would be run as a job itself.
+ * A file that the job refers to: its text, fresh, added to the digest; what it looked
+ * like is noted. The path is from the job's own directory; it must stay in the queue,
+ * and lie under a `_` name, since any other file there would be run as a job itself.
  */
-static int reference(struct intake *in, const struct todo *t, struct job_spec *s,
-                     char *refs, size_t refs_size, struct err *why)
+static char *reference(struct intake *in, const struct todo *t, const char *key,
+                       const char *name, char *refs, size_t refs_size, size_t *len,
+                       struct err *why)
 {
     char path[FULL_MAX], full[FULL_MAX * 2], stamp[STAMP_MAX];
     struct stat st;
-    size_t len, n = strlen(in->root);
+    size_t n = strlen(in->root), noted = strlen(refs);
     const char *slash = strrchr(t->path, '/');
     int dir = slash ? (int)(slash - t->path) + 1 : 0;
 
-    snprintf(path, sizeof path, "%.*s%s", dir, t->path, s->system_file);
+    snprintf(path, sizeof path, "%.*s%s", dir, t->path, name);
     snprintf(full, sizeof full, "%s/%s", in->root, path);
-    if (climbs(s->system_file) || strchr(path, '\n'))
-        return err_set(why, ERR_INPUT,
-                       "1: system_file = %s: want a path inside the queue, without ..",
-                       s->system_file);
-    if (!hidden(path))
-        return err_set(
-            why, ERR_INPUT,
-            "1: system_file = %s: want a name that begins with _, since other "
-            "files of the queue are jobs",
-            s->system_file);
+    if (climbs(name) || strchr(path, '\n')) {
+        err_set(why, ERR_INPUT, "1: %s%s: want a path inside the queue, without ..",
+                key, name);
+        return NULL;
+    }
+    if (!hidden(path)) {
+        err_set(why, ERR_INPUT,
+                "1: %s%s: want a name that begins with _, since other files of the "
+                "queue are jobs",
+                key, name);
+        return NULL;
+    }
     /* Said even where the file is missing: when it comes, the job is read again. */
-    snprintf(refs, refs_size, "- %s\n", path);
+    snprintf(refs + noted, refs_size - noted, "- %s\n", path);
     char *to = realpath(full, NULL);
     bool inside = to && strncmp(to, in->root, n) == 0 && to[n] == '/';
     free(to);
-    if (to && !inside)
-        return err_set(why, ERR_INPUT, "1: system_file = %s: leads out of the queue",
-                       s->system_file);
-    char *text = read_file(full, SYSTEM_FILE_MAX, &len, &st, why);
+    if (to && !inside) {
+        err_set(why, ERR_INPUT, "1: %s%s: leads out of the queue", key, name);
+        return NULL;
+    }
+    char *text = read_file(full, SYSTEM_FILE_MAX, len, &st, why);
     if (text == NULL) {
         struct err was = *why;
         *why = (struct err){0};
-        return err_set(why, ERR_INPUT, "1: system_file = %s: %s", s->system_file,
-                       was.text + (strncmp(was.text, "1: ", 3) == 0 ? 3 : 0));
+        err_set(why, ERR_INPUT, "1: %s%s: %s", key, name,
+                was.text + (strncmp(was.text, "1: ", 3) == 0 ? 3 : 0));
+        return NULL;
     }
     stamp_of(&st, stamp);
-    snprintf(refs, refs_size, "%s %s\n", stamp, path);
+    snprintf(refs + noted, refs_size - noted, "%s %s\n", stamp, path);
     digest_add(in->digest, "\0system\0", 8);
-    digest_add(in->digest, text, len);
-    int rc = job_spec_system(s, text, len, why);
+    digest_add(in->digest, text, *len);
+    return text;
+}
+
+static int system_file(struct intake *in, const struct todo *t, struct job_spec *s,
+                       char *refs, size_t refs_size, struct err *why)
+{
+    size_t len;
+    char *text = reference(in, t, "system_file = ", s->system_file, refs, refs_size,
+                           &len, why);
+    int rc = text ? job_spec_system(s, text, len, why) : -1;
     free(text);
     return rc;
+}
+
+/* The `schema:FILE` of a check; NULL: there is none, or the schema itself stands there. */
+static const char *schema_file(const char *check, size_t *len)
+{
+    static const char word[] = "schema:", and[] = " && ";
+    for (const char *p = check; p; p = strstr(p, and) ? strstr(p, and) + 4 : NULL)
+        if (strncmp(p, word, sizeof word - 1) == 0 && p[sizeof word - 1] != '{') {
+            const char *end = strstr(p, and);
+            p += sizeof word - 1;
+            *len = end ? (size_t)(end - p) : strlen(p);
+            return p;
+        }
+    return NULL;
+}
+
+/* The schema's text takes its file's place: from here on nothing depends on the file. */
+static int schema_text(struct intake *in, const struct todo *t, struct job_spec *s,
+                       char *refs, size_t refs_size, struct err *why)
+{
+    size_t n, len;
+    const char *at = schema_file(s->check, &n);
+    char *name = strndup(at, n), *all = NULL;
+    char *text = name ? reference(in, t, "check = schema:", name, refs, refs_size, &len,
+                                  why)
+                      : NULL;
+    free(name);
+    if (text == NULL)
+        return -1;
+    const char *from = text + strspn(text, " \t\r\n");
+    if (*from != '{')
+        err_set(why, ERR_INPUT, "1: check = schema:%.*s: want a JSON object", (int)n,
+                at);
+    else if (asprintf(&all, "%.*s%s%s", (int)(at - s->check), s->check, from, at + n) <
+             0)
+        err_set(why, ERR_NOMEM, "out of memory");
+    free(text);
+    if (why->code)
+        return -1;
+    free(s->check);
+    s->check = all;
+    return 0;
 }
 
 static int read_single(struct intake *in, struct todo *t, int64_t now, struct moves *m,
                        size_t *bytes, struct err *e)
 {
-    char full[FULL_MAX], stamp[STAMP_MAX], refs[FULL_MAX + STAMP_MAX] = "";
+    char full[FULL_MAX], stamp[STAMP_MAX], refs[2 * (FULL_MAX + STAMP_MAX)] = "";
     unsigned char digest[DIGEST_BYTES];
     struct err why = {0};
     struct stat st = {0};
@@ -675,8 +731,10 @@ static int read_single(struct intake *in, struct todo *t, int64_t now, struct mo
     *bytes += len + 4096;
     digest_add(in->digest, text ? text : "", len);
     if (text && source_format_of(t->path)->parse(text, len, 1, &l->spec, &why) == 0 &&
-        l->spec.system_file)
-        reference(in, t, &l->spec, refs, sizeof refs, &why);
+        (l->spec.system_file == NULL ||
+         system_file(in, t, &l->spec, refs, sizeof refs, &why) == 0) &&
+        l->spec.check && schema_file(l->spec.check, &len))
+        schema_text(in, t, &l->spec, refs, sizeof refs, &why);
     free(text);
     digest_end(in->digest, digest);
     if (why.code == ERR_NONE && !path_is_text(t->path))

@@ -51,6 +51,8 @@ void job_spec_free(struct job_spec *s)
     free(s->tier);
     free(s->effort);
     free(s->system_file);
+    free(s->check);
+    free(s->route);
     free(s->tags);
     free(s->body);
     *s = (struct job_spec){0};

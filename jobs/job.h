@@ -50,7 +50,8 @@ bool job_may_move(enum job_state from, enum job_state to);
     X(NO_ANSWER, "no_answer")     /* parked: sendings that ended without any answer */ \
     X(IN_DOUBT, "in_doubt")       /* parked: may have been answered when a run died */ \
     X(MASS_FAILURE, "mass_failure") /* parked with its source */                       \
-    X(CANCELED, "canceled")
+    X(CANCELED, "canceled")                                                            \
+    X(CHECK_FAILED, "check_failed") /* an answer that its check does not let pass */
 
 enum job_outcome {
 #define X(outcome, name) OUTCOME_##outcome,
@@ -92,6 +93,9 @@ struct job_spec {
     char *effort;
     char *system_file;  /* as written; intake reads it, and calls job_spec_system() */
     char *tags;         /* words joined by commas, sorted, no blanks: "a,b" */
+    char *check;        /* what its answer must pass, in the words of the file; intake
+                           puts the text of `schema:FILE` in its place */
+    char *route;        /* "tier", "cascade" or "learn" */
     int64_t priority;   /* higher goes first; 0 by default */
     int64_t max_tokens; /* 0: not said */
     int64_t max_cost;   /* picodollars that it may cost at worst; 0: not said */

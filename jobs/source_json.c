@@ -1,12 +1,14 @@
 /*
  * .json and one line of .jsonl: a body as the Messages API takes it, or one request as
  * the Message Batches API takes it, {"custom_id": ..., "params": {...}}. Beside either
- * may stand "nightmill": {"tier", "priority", "tags", "max_cost", "cache"}, which is
+ * may stand "nightmill": {"tier", "priority", "tags", "max_cost", "cache",
+ * "check", "route"}, which is
  * never sent.
  *
  * A line is scanned twice at most (itself and its params) and never parsed: the body is
  * cut out of it, byte for byte, around the few members that are ours to fill in.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -238,6 +240,34 @@ static int hint_cache(struct job_spec *s, struct json_span v, struct err *e)
     return json_is(v, "off") || json_is(v, "auto") ? 0 : -1;
 }
 
+/* One text, or several that must all pass. */
+static int hint_check(struct job_spec *s, struct json_span v, struct err *e)
+{
+    struct json_span one;
+    if (json_type(v) != '[')
+        return (s->check = text_of(v, e)) && *s->check ? 0 : -1;
+    for (size_t pos = 0; json_next(v, &pos, NULL, &one);) {
+        char *text = text_of(one, e), *all = NULL;
+        bool ok = text && *text &&
+                  asprintf(&all, "%s%s%s", s->check ? s->check : "",
+                           s->check ? " && " : "", text) >= 0;
+        free(text);
+        if (!ok)
+            return -1;
+        free(s->check);
+        s->check = all;
+    }
+    return 0;
+}
+
+static int hint_route(struct job_spec *s, struct json_span v, struct err *e)
+{
+    char *text = text_of(v, e);
+    int rc = text ? source_word(&s->route, text, e) : -1;
+    free(text);
+    return rc;
+}
+
 static int read_hints(const struct reader *r, struct json_span object)
 {
     static const struct {
@@ -251,6 +281,8 @@ static int read_hints(const struct reader *r, struct json_span object)
         {"tags", "nightmill.tags", hint_tags, "up to 32 words"},
         {"max_cost", "nightmill.max_cost", hint_max_cost, "dollars, such as 0.25"},
         {"cache", "nightmill.cache", hint_cache, "\"auto\" or \"off\""},
+        {"check", "nightmill.check", hint_check, "a text such as \"json\", or some"},
+        {"route", "nightmill.route", hint_route, "\"tier\", \"cascade\" or \"learn\""},
     };
     enum { HINTS = sizeof hints / sizeof hints[0] };
 
@@ -264,7 +296,7 @@ static int read_hints(const struct reader *r, struct json_span object)
         return err_set(r->e, ERR_INPUT, "%zu: %s in nightmill",
                        line_of(r, object.at + f.offset), f.what);
     if (nothing_else(r, object, want, HINTS, "in nightmill",
-                     "tier, priority, tags, max_cost or cache") < 0)
+                     "tier, priority, tags, max_cost, cache, check or route") < 0)
         return -1;
     for (size_t i = 0; i < HINTS; i++)
         if (want[i].value.at && hints[i].set(r->spec, want[i].value, r->e) < 0)

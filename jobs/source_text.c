@@ -102,6 +102,9 @@ static const struct key keys[] = {
     {"tags", set_tags, AT(spec.tags), 0, 0, "up to 32 words, joined by commas"},
     {"max_cost", set_dollars, AT(spec.max_cost), 0, 0, "dollars, such as 0.25"},
     {"cache", set_cache, AT(spec.asks), 0, 0, "auto or off"},
+    {"check", set_text, AT(spec.check), 0, 0,
+     "what the answer must pass, such as json"},
+    {"route", set_word, AT(spec.route), 0, 0, "tier, cascade or learn"},
 };
 enum { KEYS = sizeof keys / sizeof keys[0] };
 
@@ -190,7 +193,7 @@ static char *value_of(struct line l, size_t mark)
 
 static int unknown_key(struct line l, size_t number, struct err *e)
 {
-    char shown[SOURCE_SHOWN], names[160] = "";
+    char shown[SOURCE_SHOWN], names[200] = "";
     for (size_t i = 0, n = 0; i < KEYS; i++)
         n += (size_t)snprintf(names + n, sizeof names - n, "%s%s",
                               i == 0          ? ""

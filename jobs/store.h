@@ -53,6 +53,10 @@ enum move_kind {
     MOVE_UNROUTE, /* every waiting job is to be routed anew */
     MOVE_ADMIT,
     MOVE_SETTLE,
+    MOVE_CHECKED, /* a program has judged the answer that SETTLE (to IN_FLIGHT) stored */
+    MOVE_LEARNED,     /* `name`: what was learned, as `at.message` */
+    MOVE_FORGET,      /* all of that */
+    MOVE_GRADED,      /* a person's label of `job` was learned from */
     MOVE_COUNT,       /* an attempt is charged to a job after the fact */
     MOVE_PARK_SOURCE, /* its waiting jobs are parked, at most `limit` of them */
     MOVE_RETRY,
@@ -110,6 +114,10 @@ struct move {
         size_t message_len;
         int attempts, silent; /* the job's counts from now on */
         int64_t raised;       /* SETTLE: max_tokens from now on; 0: the job's own */
+        /* SETTLE, CHECKED: the tier whose answer did not pass, where the job climbs to
+         * another (then `name` is its lane); NULL: it does not climb */
+        const char *climb;
+        bool keep_body; /* of a done job: a person may grade it, and it teaches then */
     } at;
     bool gone;             /* SOURCE_END: nothing missing may be called gone if false */
     int64_t changed;       /* out: rows */
@@ -174,6 +182,7 @@ struct store_job {
     bool gone, bulk;
     const char *name, *custom_id, *lane, *tier, *model, *effort, *tags, *says, *type;
     const char *path; /* of its source */
+    const char *check, *route, *climb;
     const char *body; /* store_ready() alone */
     size_t body_len;
 };
@@ -234,6 +243,24 @@ int store_each_result(struct store *st, int64_t seq, int64_t source,
 /* The one of this job, if it is at rest. */
 int store_result_of(struct store *st, int64_t job, store_result_fn *fn, void *arg,
                     struct err *e);
+
+/* Those whose answer is stored, and not judged yet. */
+int store_each_checking(struct store *st, store_result_fn *fn, void *arg,
+                        struct err *e);
+
+/* Labels that nothing was learned from yet: the job with its body (NULL where that is
+ * gone), and the tier of its last attempt. */
+typedef int store_grade_fn(void *arg, const struct store_job *j, const char *tier,
+                           bool fine);
+int store_each_grade(struct store *st, size_t limit, store_grade_fn *fn, void *arg,
+                     struct err *e);
+/* Beside a runner that is at work. A later label takes the place of an earlier one. */
+int store_grade(struct store *st, int64_t job, bool fine, int64_t now, struct err *e);
+
+/* Not called where there is nothing of that name. */
+typedef void store_learned_fn(void *arg, const void *what, size_t len);
+int store_learned(struct store *st, const char *key, store_learned_fn *fn, void *arg,
+                  struct err *e);
 
 /* The results files that are known: */
 struct store_file {

@@ -78,6 +78,20 @@ static const char *const migrations[] = {
     "DROP INDEX job_ready;"
     "CREATE INDEX job_ready ON job (lane, priority DESC, turn, id)"
     " WHERE state = 0 AND gone = 0 AND ready_at = 0;",
+    /* must: what its answer must pass; climb: the tier whose answer did not; checking:
+     * the answer is stored, and a program judges it */
+    "ALTER TABLE job ADD COLUMN must TEXT;"
+    "ALTER TABLE job ADD COLUMN route TEXT;"
+    "ALTER TABLE job ADD COLUMN climb TEXT;"
+    "ALTER TABLE job ADD COLUMN checking INT NOT NULL DEFAULT 0;"
+    "ALTER TABLE staged ADD COLUMN must TEXT;"
+    "ALTER TABLE staged ADD COLUMN route TEXT;"
+    "CREATE INDEX job_checking ON job (id) WHERE checking = 1;"
+    "CREATE TABLE learned (key TEXT PRIMARY KEY, at INT NOT NULL, what BLOB NOT NULL)"
+    " WITHOUT ROWID;"
+    "CREATE TABLE grade (job INTEGER PRIMARY KEY, fine INT NOT NULL, at INT NOT NULL,"
+    " taken INT NOT NULL DEFAULT 0);"
+    "CREATE INDEX grade_open ON grade (job) WHERE taken = 0;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 
@@ -87,9 +101,9 @@ enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
     " j.seq, j.finished, j.state, j.outcome, j.asks, j.attempts, j.silent, j.gone,"    \
     " j.name, j.custom_id, j.lane, j.tier, j.model, j.effort, j.tags, j.says, j.type," \
     " s.path, s.bulk, j.rests, j.first_started, j.sendings, j.cost,"                   \
-    " j.max_cost, j.raised, j.members"
+    " j.max_cost, j.raised, j.must, j.route, j.climb, j.members"
 #define JOB_FROM " FROM job j JOIN source s ON s.id = j.source"
-enum { JOB_COLUMN_COUNT = 34 };
+enum { JOB_COLUMN_COUNT = 37 };
 
 #define ATTEMPT_COLUMNS                                                               \
     "a.id, a.job, a.revision, a.no, a.run, a.started, e.ended, COALESCE(e.state, 0)," \
@@ -117,10 +131,11 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(NEW_JOB,                                                                           \
       "INSERT INTO job (state, outcome, source, line, scan, priority, lane,"             \
       " asks, max_tokens, bytes, name, custom_id, digest, tier, model, effort,"          \
-      " tags, says, seq, finished, rests, members, max_cost, turn) VALUES (?1, ?2, "     \
-      "?3, ?4,"                                                                          \
+      " tags, says, seq, finished, rests, members, max_cost, turn, must, route) "        \
+      "VALUES (?1, "                                                                     \
+      "?2, ?3, ?4,"                                                                      \
       " ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,"      \
-      " ?19 > 0, ?21, ?22, ?23)"                                                         \
+      " ?19 > 0, ?21, ?22, ?23, ?24, ?25)"                                               \
       " ON CONFLICT (name) DO NOTHING")                                                  \
     X(KNOWN_JOB,                                                                         \
       "SELECT j.id, j.state, j.digest, j.source, j.scan, s.gone, j.outcome, j.gone"      \
@@ -135,19 +150,23 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
       " CASE WHEN ?18 > 0 THEN ?18 ELSE seq END, rests = rests + (?18 > 0), finished "   \
       "= ?19, type ="                                                                    \
       " NULL, revision = revision + 1, ready_at = 0, attempts = 0, silent ="             \
-      " 0, last_attempt = 0, members = ?20, max_cost = ?21, raised = 0, turn = ?22 "     \
+      " 0, last_attempt = 0, members = ?20, max_cost = ?21, raised = 0, turn = ?22, "    \
+      "must = ?23, route = ?24, climb = NULL, checking = 0 "                             \
       "WHERE id = ?1")                                                                   \
     X(PUT_BODY, "REPLACE INTO body (job, members) VALUES (?1, ?2)")                      \
     X(DROP_BODY, "DELETE FROM body WHERE job = ?1")                                      \
     X(STAGE,                                                                             \
       "REPLACE INTO staged (job, source, line, priority, asks, max_tokens, bytes,"       \
-      " lane, digest, tier, model, effort, tags, says, members, max_cost, turn) "        \
+      " lane, digest, tier, model, effort, tags, says, members, max_cost, turn, "        \
+      "must, route) "                                                                    \
       "VALUES (?1,"                                                                      \
-      " ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)")        \
+      " ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, "   \
+      "?19)")                                                                            \
     X(UNSTAGE_ONE, "DELETE FROM staged WHERE job = ?1")                                  \
     X(STAGED, "SELECT t.job, t.source, t.line, t.priority, t.asks, t.max_tokens,"        \
               " t.bytes, t.lane, t.digest, t.tier, t.model, t.effort, t.tags, t.says,"   \
-              " t.members, j.scan, t.max_cost, t.turn FROM staged t JOIN job j ON "      \
+              " t.members, j.scan, t.max_cost, t.turn, t.must, t.route FROM staged t "   \
+              "JOIN job j ON "                                                           \
               "j.id = t.job"                                                             \
               " WHERE j.state <> 1 LIMIT ?1")                                            \
     X(UNSTAGE_SOURCES, "UPDATE source SET stamp = '', whole = 0 WHERE id IN"             \
@@ -171,12 +190,26 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(SETTLE,                                                                            \
       "UPDATE job SET state = ?2, outcome = ?3, ready_at = ?4, ready_span = ?5,"         \
       " attempts = ?6, silent = ?7, finished = ?8, says = ?9, type = ?10,"               \
-      " raised = ?16, cost = cost + ?11, sendings = sendings - ?12, seq ="               \
+      " raised = ?16, lane = COALESCE(?17, lane), climb = COALESCE(?18, climb), "        \
+      "checking = ?19, cost = cost + ?11, sendings = sendings - ?12, seq ="              \
       " CASE WHEN ?13 > 0 THEN ?13 ELSE seq END, rests = rests + (?13 > 0), members ="   \
-      " CASE ?2 WHEN 2 THEN NULL ELSE members END, last_attempt = ?14, first_started "   \
+      " CASE WHEN ?2 = 2 AND ?20 = 0 THEN NULL ELSE members END, last_attempt = ?14, "   \
+      "first_started "                                                                   \
       "="                                                                                \
       " CASE first_started WHEN 0 THEN ?15 ELSE first_started END"                       \
       " WHERE id = ?1 AND state = 1")                                                    \
+    X(CHECKED,                                                                           \
+      "UPDATE job SET state = ?2, outcome = ?3, finished = ?4, says = ?5, type = ?6,"    \
+      " seq = CASE WHEN ?7 > 0 THEN ?7 ELSE seq END, rests = rests + (?7 > 0),"          \
+      " lane = COALESCE(?8, lane), climb = COALESCE(?9, climb), checking = 0, "          \
+      "members ="                                                                        \
+      " CASE WHEN ?2 = 2 AND ?10 = 0 THEN NULL ELSE members END"                         \
+      " WHERE id = ?1 AND state = 1 AND checking = 1")                                   \
+    X(CHECK_SAYS, "UPDATE ending SET says = ?2 WHERE attempt = ?1")                      \
+    X(LEARNED, "REPLACE INTO learned (key, at, what) VALUES (?1, ?2, ?3)")               \
+    X(FORGET, "DELETE FROM learned")                                                     \
+    X(GRADED, "UPDATE grade SET taken = 1 WHERE job = ?1")                               \
+    X(GRADED_BODY, "UPDATE job SET members = NULL WHERE id = ?1 AND state = 2")          \
     X(CHARGE, "UPDATE job SET attempts = attempts + ?2, silent = silent + ?3"            \
               " WHERE id = ?1 AND state = 0 AND revision = ?4")                          \
     X(GIVE_UP, "UPDATE job SET state = ?2, outcome = ?3, finished = ?4, says = ?5,"      \
@@ -189,7 +222,8 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
       "UPDATE source SET parked = NULL WHERE parked IS NOT NULL AND id IN"               \
       " (SELECT source FROM job WHERE ?1 IS NULL OR name = ?1 OR name GLOB ?1)")         \
     X(RETRY, "UPDATE job SET state = 0, outcome = 0, ready_at = 0, attempts = 0,"        \
-             " silent = 0, says = NULL, type = NULL, last_attempt = 0, raised = 0"       \
+             " silent = 0, says = NULL, type = NULL, last_attempt = 0, raised = 0, "     \
+             "climb = NULL"                                                              \
              " WHERE state IN "                                                          \
              "(3, 4) AND gone = 0"                                                       \
              " AND outcome <> ?2 AND (?1 IS NULL OR name = ?1 OR name GLOB ?1)")         \
@@ -267,6 +301,15 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
       " WHERE j.source = ?2 AND j.seq > ?1 AND j.state >= 2")                          \
     X(RESULT, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS                               \
               ", e.message" JOB_FROM ATTEMPT_JOIN " WHERE j.id = ?1 AND j.state >= 2") \
+    X(CHECKING, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS                             \
+                ", e.message" JOB_FROM ATTEMPT_JOIN " WHERE j.checking = 1")           \
+    X(GRADES,                                                                          \
+      "SELECT g.fine, a.tier, " JOB_COLUMNS " FROM grade g JOIN job j ON j.id"         \
+      " = g.job JOIN source s ON s.id = j.source LEFT JOIN sending a ON a.id ="        \
+      " j.last_attempt WHERE g.taken = 0 LIMIT ?1")                                    \
+    X(GRADE, "INSERT INTO grade (job, fine, at) VALUES (?1, ?2, ?3) ON CONFLICT (job)" \
+             " DO UPDATE SET fine = ?2, at = ?3, taken = 0")                           \
+    X(GET_LEARNED, "SELECT what FROM learned WHERE key = ?1")                          \
     X(FILE, "SELECT source, inode, length FROM result_file WHERE source = ?1")         \
     /* One pass and no sorting: a million rows would be sorted in memory. */           \
     X(STATES, "SELECT COUNT(*), TOTAL(gone), TOTAL(gone = 0 AND outcome = ?1),"        \
@@ -314,7 +357,7 @@ static const char *const read_sql[] = {
 };
 
 enum {
-    LENT_MAX = 12,
+    LENT_MAX = 13,
     TWINS = 1024,
     INLINE_MAX = 2000, /* bytes of a body in the job's own row: a few rows a page */
 };
@@ -652,6 +695,8 @@ static int new_job(struct store *st, struct move *v, const char *name)
     bind_members(q, 21, s);
     sqlite3_bind_int64(q, 22, s ? s->max_cost : 0);
     sqlite3_bind_int64(q, 23, v->in.turn);
+    bind_text(q, 24, s ? s->check : NULL);
+    bind_text(q, 25, s ? s->route : NULL);
     int64_t changed = run(st, W_NEW_JOB);
     if (changed != 1)
         return (int)changed;
@@ -686,6 +731,8 @@ static int change_job(struct store *st, struct move *v)
     bind_members(q, 20, s);
     sqlite3_bind_int64(q, 21, s ? s->max_cost : 0);
     sqlite3_bind_int64(q, 22, v->in.turn);
+    bind_text(q, 23, s ? s->check : NULL);
+    bind_text(q, 24, s ? s->route : NULL);
     if (run(st, W_CHANGE_JOB) != 1)
         return -1;
     if (s == NULL)
@@ -724,6 +771,8 @@ static int stage_job(struct store *st, struct move *v)
         sqlite3_bind_null(q, 15);
     sqlite3_bind_int64(q, 16, s ? s->max_cost : 0);
     sqlite3_bind_int64(q, 17, v->in.turn);
+    bind_text(q, 18, s ? s->check : NULL);
+    bind_text(q, 19, s ? s->route : NULL);
     v->in.taken = TAKEN_STAGED;
     return run(st, W_STAGE) < 0 ? -1 : seen_job(st, v);
 }
@@ -869,6 +918,8 @@ static int apply_revise(struct store *st, struct move *v)
             .model = (char *)sqlite3_column_text(q, 10),
             .effort = (char *)sqlite3_column_text(q, 11),
             .tags = (char *)sqlite3_column_text(q, 12),
+            .check = (char *)sqlite3_column_text(q, 18),
+            .route = (char *)sqlite3_column_text(q, 19),
             .body = (char *)sqlite3_column_blob(q, 14),
             .body_len = (size_t)sqlite3_column_bytes(q, 14),
         };
@@ -945,7 +996,7 @@ static int end_attempt(struct store *st, const struct move *v)
 
 static int apply_settle(struct store *st, struct move *v)
 {
-    bool at_rest = v->to != JOB_QUEUED;
+    bool at_rest = v->to != JOB_QUEUED && v->to != JOB_IN_FLIGHT;
     if (end_attempt(st, v) < 0)
         return -1;
     sqlite3_stmt *q = st->w[W_SETTLE];
@@ -965,14 +1016,73 @@ static int apply_settle(struct store *st, struct move *v)
     sqlite3_bind_int64(q, 14, v->attempt);
     sqlite3_bind_int64(q, 15, v->started);
     sqlite3_bind_int64(q, 16, v->at.raised);
+    bind_text(q, 17, v->to == JOB_QUEUED ? v->name : NULL);
+    bind_text(q, 18, v->at.climb);
+    sqlite3_bind_int(q, 19, v->to == JOB_IN_FLIGHT);
+    sqlite3_bind_int(q, 20, v->at.keep_body);
     if (run(st, W_SETTLE) != 1)
         return -1;
     if (at_rest)
         v->seq = st->next_seq++;
-    if (v->to == JOB_DONE && v->length > INLINE_MAX &&
+    if (v->to == JOB_DONE && v->length > INLINE_MAX && !v->at.keep_body &&
         run_id(st, W_DROP_BODY, v->job) < 0)
         return -1;
     return 0;
+}
+
+/* A program has judged an answer that is stored. */
+static int apply_checked(struct store *st, struct move *v)
+{
+    bool at_rest = v->to != JOB_QUEUED;
+    sqlite3_stmt *q = st->w[W_CHECKED];
+    sqlite3_bind_int64(q, 1, v->job);
+    sqlite3_bind_int(q, 2, v->to);
+    sqlite3_bind_int(q, 3, v->outcome);
+    sqlite3_bind_int64(q, 4, at_rest ? v->now : 0);
+    bind_text(q, 5, v->text);
+    bind_text(q, 6, v->type);
+    sqlite3_bind_int64(q, 7, at_rest ? st->next_seq : 0);
+    bind_text(q, 8, v->to == JOB_QUEUED ? v->name : NULL);
+    bind_text(q, 9, v->at.climb);
+    sqlite3_bind_int(q, 10, v->at.keep_body);
+    if (run(st, W_CHECKED) != 1)
+        return -1;
+    if (at_rest)
+        v->seq = st->next_seq++;
+    if (v->text) {
+        sqlite3_bind_int64(st->w[W_CHECK_SAYS], 1, v->attempt);
+        bind_text(st->w[W_CHECK_SAYS], 2, v->text);
+        if (run(st, W_CHECK_SAYS) < 0)
+            return -1;
+    }
+    if (v->to == JOB_DONE && v->length > INLINE_MAX && !v->at.keep_body &&
+        run_id(st, W_DROP_BODY, v->job) < 0)
+        return -1;
+    return 0;
+}
+
+static int apply_learned(struct store *st, struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_LEARNED];
+    bind_text(q, 1, v->name);
+    sqlite3_bind_int64(q, 2, v->now);
+    sqlite3_bind_blob64(q, 3, v->at.message, v->at.message_len, SQLITE_STATIC);
+    return run(st, W_LEARNED) < 0 ? -1 : 0;
+}
+
+static int apply_forget(struct store *st, struct move *v)
+{
+    (void)v;
+    return run(st, W_FORGET) < 0 ? -1 : 0;
+}
+
+/* What was learned from needs its words no more. */
+static int apply_graded(struct store *st, struct move *v)
+{
+    return run_id(st, W_GRADED, v->job) < 0 || run_id(st, W_GRADED_BODY, v->job) < 0 ||
+                   run_id(st, W_DROP_BODY, v->job) < 0
+               ? -1
+               : 0;
 }
 
 /* An attempt charged later; with it the job may be over. */
@@ -1156,6 +1266,10 @@ static int (*const appliers[])(struct store *, struct move *) = {
     [MOVE_UNROUTE] = apply_unroute,
     [MOVE_ADMIT] = apply_admit,
     [MOVE_SETTLE] = apply_settle,
+    [MOVE_CHECKED] = apply_checked,
+    [MOVE_LEARNED] = apply_learned,
+    [MOVE_FORGET] = apply_forget,
+    [MOVE_GRADED] = apply_graded,
     [MOVE_COUNT] = apply_count,
     [MOVE_PARK_SOURCE] = apply_park_source,
     [MOVE_RETRY] = apply_retry,
@@ -1242,6 +1356,9 @@ static void job_row(sqlite3_stmt *q, int c, struct store_job *j)
         .cost = sqlite3_column_int64(q, c + 30),
         .max_cost = sqlite3_column_int64(q, c + 31),
         .raised = sqlite3_column_int64(q, c + 32),
+        .check = text_at(q, c + 33),
+        .route = text_at(q, c + 34),
+        .climb = text_at(q, c + 35),
     };
 }
 
@@ -1514,6 +1631,56 @@ int store_result_of(struct store *st, int64_t job, store_result_fn *fn, void *ar
     return result_rows(st, st->r[R_RESULT], fn, arg, e);
 }
 
+int store_each_checking(struct store *st, store_result_fn *fn, void *arg, struct err *e)
+{
+    return result_rows(st, st->r[R_CHECKING], fn, arg, e);
+}
+
+int store_each_grade(struct store *st, size_t limit, store_grade_fn *fn, void *arg,
+                     struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_GRADES], *b = st->r[R_BODY];
+    enum { JOB_AT = 2, MEMBERS_AT = JOB_AT + JOB_COLUMN_COUNT - 1 };
+    int rc;
+    sqlite3_bind_int64(q, 1, (int64_t)limit);
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_job j;
+        job_row(q, JOB_AT, &j);
+        sqlite3_stmt *at = sqlite3_column_type(q, MEMBERS_AT) == SQLITE_NULL ? b : q;
+        if (at == b)
+            sqlite3_bind_int64(b, 1, j.id);
+        if (at == q || sqlite3_step(b) == SQLITE_ROW) {
+            j.body = sqlite3_column_blob(at, at == b ? 0 : MEMBERS_AT);
+            j.body_len = (size_t)sqlite3_column_bytes(at, at == b ? 0 : MEMBERS_AT);
+        }
+        int stop = fn(arg, &j, text_at(q, 1), sqlite3_column_int(q, 0));
+        sqlite3_reset(b);
+        if (stop)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+int store_grade(struct store *st, int64_t job, bool fine, int64_t now, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_GRADE];
+    sqlite3_bind_int64(q, 1, job);
+    sqlite3_bind_int(q, 2, fine);
+    sqlite3_bind_int64(q, 3, now);
+    return finish(st, q, sqlite3_step(q), e);
+}
+
+int store_learned(struct store *st, const char *key, store_learned_fn *fn, void *arg,
+                  struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_GET_LEARNED];
+    bind_text(q, 1, key);
+    int rc = sqlite3_step(q);
+    if (rc == SQLITE_ROW)
+        fn(arg, sqlite3_column_blob(q, 0), (size_t)sqlite3_column_bytes(q, 0));
+    return finish(st, q, rc, e);
+}
+
 int store_file(struct store *st, int64_t source, struct store_file *ret, struct err *e)
 {
     sqlite3_stmt *q = st->r[R_FILE];
@@ -1619,8 +1786,9 @@ int store_find(struct store *st, const char *name, struct store_job *ret, struct
         lend(st,
              (const char **[]){&ret->name, &ret->custom_id, &ret->lane, &ret->tier,
                                &ret->model, &ret->effort, &ret->tags, &ret->says,
-                               &ret->type, &ret->path},
-             10);
+                               &ret->type, &ret->path, &ret->check, &ret->route,
+                               &ret->climb},
+             13);
     }
     return finish(st, q, rc, e) < 0 ? -1 : found;
 }

@@ -22,8 +22,17 @@ static const char *put(char **at, const char *s)
 struct live *live_new(struct live_table *t, const struct store_job *j)
 {
     struct live *l = calloc(1, sizeof *l);
-    const char *const strings[] = {j->name,   j->custom_id, j->tier, j->model,
-                                   j->effort, j->tags,      j->path};
+    const char *const strings[] = {j->name,
+                                   j->custom_id,
+                                   j->tier,
+                                   j->model,
+                                   j->effort,
+                                   j->tags,
+                                   j->path,
+                                   j->check,
+                                   j->route,
+                                   j->climb,
+                                   j->climb ? j->says : NULL};
     size_t room = j->body_len + 1;
     for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++)
         room += room_for(strings[i]);
@@ -40,7 +49,11 @@ struct live *live_new(struct live_table *t, const struct store_job *j)
     l->job.effort = put(&at, j->effort);
     l->job.tags = put(&at, j->tags);
     l->job.path = put(&at, j->path);
-    l->job.lane = l->job.says = l->job.type = NULL;
+    l->job.check = put(&at, j->check);
+    l->job.route = put(&at, j->route);
+    l->job.climb = put(&at, j->climb);
+    l->job.says = j->climb ? put(&at, j->says) : NULL; /* why it climbs */
+    l->job.lane = l->job.type = NULL;
     if (j->body_len > 0)
         memcpy(at, j->body, j->body_len);
     at[j->body_len] = '\0';

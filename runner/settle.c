@@ -35,6 +35,36 @@ static void end(struct settled *s, enum job_state to, enum job_outcome outcome,
     s->keep = keep;
 }
 
+/* An answer that is not good enough: up, or it is over. */
+static void not_passed(struct settled *s, const struct settle_about *a,
+                       enum job_outcome outcome)
+{
+    s->keep = true;
+    s->climb = a->climbs;
+    if (!a->climbs)
+        end(s, JOB_FAILED, outcome, true);
+}
+
+static void judge_accepted(struct settled *s, const struct settle_about *a)
+{
+    if (a->checked == CHECKED_FAIL)
+        not_passed(s, a, OUTCOME_CHECK_FAILED);
+    else if (a->checked == CHECKED_LATER)
+        end(s, JOB_IN_FLIGHT, OUTCOME_NONE, true);
+    else
+        end(s, JOB_DONE, OUTCOME_ACCEPTED, true);
+}
+
+struct settled settle_checked(const struct settle_about *a)
+{
+    struct settled s = {.to = JOB_QUEUED,
+                        .attempt = ATTEMPT_ANSWERED,
+                        .attempts = a->attempts,
+                        .silent = a->silent};
+    judge_accepted(&s, a);
+    return s;
+}
+
 struct settled settle_decide(const struct settle_about *a)
 {
     struct settled s = {.to = JOB_QUEUED,
@@ -44,7 +74,7 @@ struct settled settle_decide(const struct settle_about *a)
     switch (a->judged->verdict) {
     case VERDICT_ACCEPTED:
         s.attempts++;
-        end(&s, JOB_DONE, OUTCOME_ACCEPTED, true);
+        judge_accepted(&s, a);
         break;
     case VERDICT_TRUNCATED:
         s.attempts++;
@@ -52,14 +82,14 @@ struct settled settle_decide(const struct settle_about *a)
             strcmp(a->judged->type, "max_tokens") == 0)
             s.raised =
                 a->raise_to; /* the same request would be cut at the same place */
-        else if (a->on_truncation == TRUNCATED_KEEP)
+        else if (a->on_truncation == TRUNCATED_KEEP && !a->must_pass)
             end(&s, JOB_DONE, OUTCOME_TRUNCATED, true);
         else
-            end(&s, JOB_FAILED, OUTCOME_TRUNCATED, true);
+            not_passed(&s, a, OUTCOME_TRUNCATED);
         break;
     case VERDICT_REFUSED:
         s.attempts++;
-        end(&s, JOB_FAILED, OUTCOME_REFUSED, true);
+        not_passed(&s, a, OUTCOME_REFUSED);
         break;
     case VERDICT_BAD_REQUEST:
         s.attempts++;
