@@ -7,7 +7,7 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := gcc make cmake pkg-config libc6-dev libcurl4-openssl-dev libuv1-dev \
-  libjansson-dev libinih-dev libsqlite3-dev libssl-dev libmicrohttpd-dev
+  libjansson-dev libpcre2-dev libinih-dev libsqlite3-dev libssl-dev libmicrohttpd-dev
 TEST_PACKAGES := libcmocka-dev python3
 
 # Installs what is missing, and is silent and quick when nothing is.

@@ -67,13 +67,18 @@ void ready_remove(struct live *l)
 
 /* --- from disk --- */
 
-static struct route_job asked(const struct store_job *j)
+struct route_job admit_asked(const struct store_job *j)
 {
     return (struct route_job){.name = j->name,
                               .tier = j->tier,
                               .model = j->model,
                               .effort = j->effort,
                               .tags = j->tags,
+                              .check = j->check,
+                              .route = j->route,
+                              .climb = j->climb,
+                              .says = j->says,
+                              .asks = j->asks,
                               .bytes = j->bytes,
                               .max_tokens = j->max_tokens};
 }
@@ -81,6 +86,7 @@ static struct route_job asked(const struct store_job *j)
 struct filling {
     struct runner *r;
     struct lane *lane;
+    struct moves *m; /* NULL: nothing can be put off */
     size_t got, unroutable;
     bool full; /* it stopped before the store had told all */
 };
@@ -94,9 +100,16 @@ static bool in_memory(void *arg, int64_t id)
 /* Where its own tier's model was refused, the tier's fallback takes over. */
 static struct lane *lane_for(struct runner *r, struct live *l, struct err *e)
 {
-    struct route_job j = asked(&l->job);
+    struct route_job j = admit_asked(&l->job);
+    struct learn_view view;
     if (route_decide(r->conf, r->o->catalog, &j, &l->routed, e) < 0)
         return NULL;
+    if (l->routed.wants_view && quality_view(r, &l->job, &view)) {
+        j.learned = &view;
+        j.random = runner_random(r);
+        if (route_decide(r->conf, r->o->catalog, &j, &l->routed, e) < 0)
+            return NULL;
+    }
     struct lane *lane = runner_lane(r, l->routed.lane);
     for (int hops = 0; lane && lane->closed && *l->routed.fallback && hops < 4;
          hops++) {
@@ -125,6 +138,22 @@ static void join_cache(struct runner *r, struct live *l)
                catalog_find(r->o->catalog, l->routed.model));
 }
 
+/* Chosen for a lane that has enough in memory: it waits on disk, under that lane, so
+ * that a held lane never fills the memory of the others. */
+static bool put_off(struct filling *f, struct live *l)
+{
+    struct lane *lane = l->lane;
+    struct move *v;
+    if (f->m == NULL || lane->ready < (size_t)lane->window.size * 4 + 32 ||
+        (v = moves_add(f->m, MOVE_LANE)) == NULL)
+        return false;
+    v->job = l->job.id;
+    v->name = lane->name;
+    v->owner = l;
+    l->where = LIVE_ADMITTED;
+    return true;
+}
+
 static int on_ready(void *arg, const struct store_job *j)
 {
     struct filling *f = arg;
@@ -144,6 +173,8 @@ static int on_ready(void *arg, const struct store_job *j)
         live_free(l);
         return 0;
     }
+    if (l->lane != f->lane && put_off(f, l))
+        return 0;
     join_cache(r, l);
     l->brake = j->bulk ? runner_brake(r, j) : NULL;
     if (l->brake && (l->brake->parking || l->brake->parked)) {
@@ -156,10 +187,10 @@ static int on_ready(void *arg, const struct store_job *j)
     return f->full;
 }
 
-static void fill_lane(struct runner *r, struct lane *lane)
+static void fill_lane(struct runner *r, struct lane *lane, struct moves *m)
 {
     size_t want = (size_t)lane->window.size * 4 + 32;
-    struct filling f = {.r = r, .lane = lane};
+    struct filling f = {.r = r, .lane = lane, .m = m};
     struct err e = {0};
     if (lane->dry || lane->ready > want / 2 || r->table.count > READY_MAX ||
         (lane->ready > 0 && r->table.bytes > READY_BYTES_MAX))
@@ -185,10 +216,10 @@ static void fill_rested(struct runner *r)
         r->next_rest = now; /* more of them are due */
 }
 
-void admit_fill(struct runner *r)
+void admit_fill(struct runner *r, struct moves *m)
 {
     for (struct lane *l = r->lanes; l; l = l->next)
-        fill_lane(r, l);
+        fill_lane(r, l, m);
     fill_rested(r);
 }
 
@@ -204,7 +235,7 @@ struct rerouting {
 static int on_unrouted(void *arg, const struct store_job *j)
 {
     struct rerouting *x = arg;
-    struct route_job a = asked(j);
+    struct route_job a = admit_asked(j);
     struct routed to;
     struct err e = {0};
     struct lane *lane;
@@ -417,6 +448,8 @@ static bool may_send_at_all(struct runner *r, int64_t now)
         return false;
     if (r->o->first > 0 && r->admitted >= r->o->first)
         return false;
+    if (r->checking >= CHECKING_MAX)
+        return false; /* the programs come first; each that ends looks again */
     if (r->endpoint.open && (r->out > 0 || now < r->endpoint.probe_at))
         return false;
     if (!probe_is_ours(r))

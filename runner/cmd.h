@@ -17,7 +17,7 @@ struct cmd_args {
     const char *conf_file;
     const char **sets; /* "section.key=value" */
     int sets_len;
-    bool json, quiet, accept_changes, accept_empty;
+    bool json, quiet, accept_changes, accept_empty, forget;
     int64_t first;
     int64_t until_wall;
     const char *format, *only, *by;
@@ -35,7 +35,7 @@ struct cmd {
 };
 
 cmd_fn cmd_run, cmd_plan, cmd_status, cmd_results, cmd_costs, cmd_retry, cmd_cancel,
-    cmd_settle, cmd_explain, cmd_route, cmd_options;
+    cmd_settle, cmd_explain, cmd_grade, cmd_route, cmd_options;
 
 /* The configuration in its order, checked; and the queue's places. */
 int cmd_conf(const struct cmd_args *a, struct conf *c, struct err *e);

@@ -30,6 +30,9 @@ static const char *state_of(const struct store_attempt *a)
     case ATTEMPT_ANSWERED:
         break;
     }
+    /* Sound, and yet not good enough: what is said then is what its check found. */
+    if (a->verdict == VERDICT_ACCEPTED && a->says && *a->says)
+        return "did not pass";
     return a->verdict >= 0 && a->verdict < VERDICT_COUNT
                ? verdict_name((enum verdict)a->verdict)
                : "answered";

@@ -20,6 +20,7 @@
 #include "runner/route.h"
 #include "runner/runner.h"
 #include "runner/shared.h"
+#include "runner/tutor.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -77,11 +78,12 @@ struct plan {
     struct store *st; /* the scratch one */
     struct account_store *accounts;
     struct forecast *forecast;
+    struct tutor *tutor;            /* NULL: one rung alone */
     struct shared_prefix *prefixes; /* NULL: no body is long enough to have one */
     const char *dir;
     struct err *e;
     char scratch[PATH_MAX], account[ACCOUNT_NAME_MAX];
-    bool running, known, unread;
+    bool running, known, unread, untaught;
     bool staging; /* done jobs changed */
     int64_t now;
 
@@ -311,6 +313,11 @@ static struct route_job asked_of(const struct store_job *j)
                               .model = j->model,
                               .effort = j->effort,
                               .tags = j->tags,
+                              .check = j->check,
+                              .route = j->route,
+                              .climb = j->climb,
+                              .says = j->says,
+                              .asks = j->asks,
                               .bytes = j->bytes,
                               .max_tokens = j->max_tokens};
 }
@@ -340,6 +347,9 @@ static const char *on_lane_wanted(void *arg, const struct job_spec *s, const cha
                           .model = s->model,
                           .effort = s->effort,
                           .tags = s->tags,
+                          .check = s->check,
+                          .route = s->route,
+                          .asks = s->asks,
                           .bytes = (int64_t)s->body_len,
                           .max_tokens = s->max_tokens};
     if (route_decide(p->conf, p->catalog, &j, &to, e) < 0)
@@ -620,6 +630,14 @@ static int on_waiting(void *arg, const struct store_job *j)
     struct plan *p = arg;
     struct route_job asked = asked_of(j);
     struct routed to;
+    struct learn_view view;
+    if (p->tutor == NULL && !p->untaught) {
+        p->tutor = tutor_new(p->conf, p->catalog, p->st);
+        p->untaught = p->tutor == NULL;
+    }
+    if (p->tutor && route_decide(p->conf, p->catalog, &asked, &to, NULL) == 0 &&
+        to.wants_view && tutor_view(p->tutor, j, &view))
+        asked.learned = &view;
     if (route_decide(p->conf, p->catalog, &asked, &to, NULL) < 0) {
         p->unroutable++;
         return told_to_stop != 0;
@@ -1257,6 +1275,7 @@ static int plan(struct plan *p, struct err *e)
 
 static void let_go(struct plan *p)
 {
+    tutor_free(p->tutor);
     store_close(p->st);
     scratch_drop(p);
     account_close(p->accounts);

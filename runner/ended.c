@@ -555,7 +555,7 @@ static int64_t raise_to(const struct runner *r, const struct live *l)
 }
 
 static struct settled decide(struct runner *r, const struct live *l, bool tripped,
-                             bool again)
+                             bool again, bool climbs)
 {
     if (l->canceled)
         return (struct settled){.to = JOB_FAILED,
@@ -592,7 +592,10 @@ static struct settled decide(struct runner *r, const struct live *l, bool trippe
         .random = runner_random(r),
         .on_truncation = r->conf->jobs.on_truncation,
         .max_tokens = live_max_tokens(l),
-        .raise_to = raise_to(r, l)});
+        .raise_to = raise_to(r, l),
+        .checked = l->checked,
+        .must_pass = l->routed.check != NULL,
+        .climbs = climbs});
 }
 
 /* Once an ending: what it tells of lane, endpoint, source and job. */
@@ -601,8 +604,16 @@ static void hear(struct runner *r, struct live *l, struct moves *m)
     bool tripped = l->lane->breaker.open || r->endpoint.open;
     bool again = l->note == NOTE_ANSWER && l->judged.bare_reset &&
                  r->last_reset == l->job.id;
-    l->settled = decide(r, l, tripped, again);
+    l->checked = CHECKED_NOT;
+    if (l->note == NOTE_ANSWER)
+        quality_judge(r, l);
+    bool lacks = l->checked == CHECKED_FAIL ||
+                 (l->note == NOTE_ANSWER && (l->judged.verdict == VERDICT_TRUNCATED ||
+                                             l->judged.verdict == VERDICT_REFUSED));
+    l->settled = decide(r, l, tripped, again, lacks && quality_climbs(r, l));
     l->heard = true;
+    if (l->checked == CHECKED_PASS || (lacks && (l->settled.climb || l->settled.keep)))
+        quality_learn(r, l, !lacks);
     if (l->note == NOTE_ANSWER) {
         bool failed_probe = l->probe && !l->judged.bare_reset &&
                             (l->judged.verdict == VERDICT_TRANSIENT ||
@@ -634,6 +645,28 @@ static const char *says_of(const struct live *l)
     return NULL;
 }
 
+/* Where it goes on: the lane of the rung above. */
+static void climb(struct runner *r, struct live *l, struct move *v)
+{
+    struct route_job j = admit_asked(&l->job);
+    struct routed to;
+    struct err e = {0};
+    j.climb = l->routed.tier;
+    v->at.climb = l->routed.tier;
+    if (route_decide(r->conf, r->o->catalog, &j, &to, &e) == 0) {
+        snprintf(l->next_lane, sizeof l->next_lane, "%s", to.lane);
+        v->name = l->next_lane;
+    }
+    log_info("job=%s climbs from %s: %s", l->job.name, l->routed.tier,
+             l->judged.sentence);
+}
+
+/* A person may grade it later, and it can teach only while its words are there. */
+static bool keeps_body(const struct live *l, enum job_state to)
+{
+    return to == JOB_DONE && l->routed.how == ROUTE_LEARN && l->routed.check == NULL;
+}
+
 static void settle_one(struct runner *r, struct live *l, struct moves *m)
 {
     struct move *v = moves_add(m, MOVE_SETTLE);
@@ -662,6 +695,11 @@ static void settle_one(struct runner *r, struct live *l, struct moves *m)
     v->at.attempts = s->attempts;
     v->at.silent = s->silent;
     v->at.raised = s->raised ? s->raised : l->job.raised;
+    v->at.keep_body = keeps_body(l, s->to);
+    if (s->climb)
+        climb(r, l, v);
+    if (s->to == JOB_IN_FLIGHT)
+        v->text = NULL; /* nothing is wrong with it yet */
     v->at.verdict = answered ? (int)j->verdict : -1;
     v->at.status = answered ? l->status : 0;
     v->at.request_id = answered && *j->request_id ? j->request_id : NULL;
@@ -762,7 +800,16 @@ static void back_to_wait(struct runner *r, struct live *l, const struct move *v)
     free(l->message);
     l->message = NULL;
     l->heard = l->settling = l->no_answer = false;
-    r->admitted--; /* a canary sings when it has come to rest */
+    r->admitted--;     /* a canary sings when it has come to rest */
+    if (v->at.climb) { /* read again, it goes where it belongs now */
+        struct lane *up = v->name ? runner_lane(r, v->name) : NULL;
+        if (up)
+            up->dry = false;
+        l->lane->dry = false;
+        live_forget(&r->table, l);
+        live_free(l);
+        return;
+    }
     bool parked = l->brake && (l->brake->parking || l->brake->parked);
     if (v->ready_at == 0 && !parked && !l->lane->closed) {
         ready_push(l, true);
@@ -774,6 +821,21 @@ static void back_to_wait(struct runner *r, struct live *l, const struct move *v)
     l->to_disk = true;
     live_forget(&r->table, l);
     live_free(l);
+}
+
+static void came_to_rest(struct runner *r, struct live *l, const struct move *v)
+{
+    r->tally.queued--;
+    if (v->to == JOB_DONE)
+        r->tally.done++;
+    else if (v->to == JOB_PARKED)
+        r->tally.parked++;
+    else
+        r->tally.failed++;
+    tell_end(r, l, v);
+    fill_result(l, v);
+    live_forget(&r->table, l);
+    runner_finished(r, l);
 }
 
 void ended_settled(struct runner *r, const struct move *v)
@@ -800,15 +862,64 @@ void ended_settled(struct runner *r, const struct move *v)
         back_to_wait(r, l, v);
         return;
     }
-    r->tally.queued--;
-    if (v->to == JOB_DONE)
-        r->tally.done++;
-    else if (v->to == JOB_PARKED)
-        r->tally.parked++;
+    if (v->to == JOB_IN_FLIGHT) {
+        l->job.cost += v->at.cost;
+        l->job.attempts = v->at.attempts;
+        l->heard = l->settling = false;
+        quality_begin(r, l);
+        return;
+    }
+    came_to_rest(r, l, v);
+}
+
+/* A program has judged: what that means for the job. */
+void ended_checked(struct runner *r, struct live *l, struct move *v)
+{
+    bool passed = l->checked == CHECKED_PASS;
+    if (!l->heard) {
+        l->settled = settle_checked(
+            &(struct settle_about){.judged = &l->judged,
+                                   .attempts = l->job.attempts,
+                                   .silent = l->job.silent,
+                                   .checked = l->checked,
+                                   .must_pass = true,
+                                   .climbs = !passed && quality_climbs(r, l)});
+        l->heard = true;
+        quality_learn(r, l, passed);
+        if (l->brake)
+            l->brake->in_flight++; /* it was let go when the answer came */
+        brake_told(r, l, &l->settled);
+    }
+    l->settling = true;
+    v->owner = l;
+    v->job = l->job.id;
+    v->attempt = l->attempt;
+    v->now = runner_wall(r);
+    v->length = l->job.bytes;
+    v->to = l->settled.to;
+    v->outcome = l->settled.outcome;
+    v->text = passed ? NULL : l->judged.sentence;
+    v->type = passed ? NULL : l->judged.type;
+    v->at.state = ATTEMPT_ANSWERED;
+    v->at.attempts = l->job.attempts;
+    v->at.silent = l->job.silent;
+    v->at.raised = l->job.raised;
+    v->at.keep_body = keeps_body(l, v->to);
+    v->at.request_id = *l->judged.request_id ? l->judged.request_id : NULL;
+    v->at.has_usage = l->judged.has_usage;
+    v->at.usage = l->judged.usage;
+    v->at.message = l->message;
+    v->at.message_len = l->message_len;
+    if (l->settled.climb)
+        climb(r, l, v);
+}
+
+void ended_check_settled(struct runner *r, const struct move *v)
+{
+    struct live *l = v->owner;
+    quality_settled(r, l);
+    if (v->to == JOB_QUEUED)
+        back_to_wait(r, l, v);
     else
-        r->tally.failed++;
-    tell_end(r, l, v);
-    fill_result(l, v);
-    live_forget(&r->table, l);
-    runner_finished(r, l);
+        came_to_rest(r, l, v);
 }

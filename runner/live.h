@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 struct brake;
+struct checkrun;
 struct lane;
 struct money_day;
 struct runner;
@@ -24,6 +25,8 @@ enum live_where {
     LIVE_ADMITTED, /* its move to IN_FLIGHT is being committed */
     LIVE_OUT,      /* with the sender */
     LIVE_NOTED,    /* ended; its settlement is not committed yet */
+    LIVE_CHECKING, /* its answer is stored; a program judges it */
+    LIVE_CHECKED,  /* that has ended, and is not committed yet */
     LIVE_AT_REST,  /* settled for good; its result is being written */
 };
 
@@ -74,9 +77,13 @@ struct live {
     bool heard;             /* what it tells of others was taken up */
     bool settling;          /* its settlement is in a list of moves */
     struct settled settled; /* valid once heard */
-    bool canceled;          /* somebody asked for it */
-    bool no_answer;         /* left, and nothing came back whole: in doubt */
-    bool left, full;        /* the lane's buckets were full by the headers */
+    enum checked checked;   /* what its check says of this answer */
+    size_t check_at;        /* the program that is next, or runs */
+    struct checkrun *checkrun;
+    char next_lane[ROUTE_LANE_MAX]; /* of the rung that it climbs to */
+    bool canceled;                  /* somebody asked for it */
+    bool no_answer;                 /* left, and nothing came back whole: in doubt */
+    bool left, full;                /* the lane's buckets were full by the headers */
     long status;
     struct judgement judged;
     char *message;

@@ -40,6 +40,7 @@ enum {
     SUSPECTS_MAX = 256,
     RESETS_MAX = 64,
     CANCEL_AT_ONCE = 2000,
+    CHECKING_MAX = 512, /* answers that wait for their programs: then nothing is sent */
     DISK_MARGIN = 4 << 20,
     DISK_LOOK_MS = 500,
 };
@@ -149,6 +150,10 @@ struct runner {
     struct moves write_moves; /* what a sync told: into the next commit */
     int64_t synced_at;
 
+    struct quality *quality;
+    int checking, checks_running; /* answers with programs; programs */
+    bool checks_over;
+
     enum phase phase;
     enum stop stop;
     char stop_says[ACCOUNT_SAYS_MAX];
@@ -207,7 +212,7 @@ void runner_begin_stop(struct runner *r, enum stop why, const char *says,
 /* admit.c */
 void ready_push(struct live *l, bool front);
 void ready_remove(struct live *l);
-void admit_fill(struct runner *r); /* from disk into the ready windows */
+void admit_fill(struct runner *r, struct moves *m); /* from disk, into ready windows */
 void admit_some(struct runner *r, struct moves *m);
 void admit_start(struct runner *r, struct live *l, const struct move *v);
 void admit_undo(struct runner *r, struct live *l);
@@ -215,6 +220,26 @@ bool admit_waiting(struct runner *r, int64_t *ask_at, char *says, size_t size);
 enum affordable admit_search(struct runner *r); /* does anything that waits fit? */
 uint64_t admit_rung(const struct routed *to);   /* model and effort, as a hash */
 int admit_reroute(struct runner *r, struct moves *m);
+
+struct route_job admit_asked(const struct store_job *j);
+
+/* quality.c */
+int quality_open(struct runner *r, struct err *e); /* checks that cannot be: an error */
+int quality_take_up(struct runner *r, struct err *e); /* answers not judged yet */
+void quality_close(struct runner *r);
+int quality_words(struct runner *r, const char *words, struct err *e); /* a job's own */
+void quality_judge(struct runner *r, struct live *l);  /* fills l->checked */
+bool quality_climbs(struct runner *r, struct live *l); /* if it did not pass */
+void quality_begin(struct runner *r, struct live *l);  /* its programs, later */
+void quality_stop(struct runner *r);
+void quality_settle(struct runner *r, struct moves *m);
+void quality_settled(struct runner *r, struct live *l);
+bool quality_view(struct runner *r, const struct store_job *j, struct learn_view *ret);
+void quality_learn(struct runner *r, struct live *l, bool right);
+void quality_grades(struct runner *r, struct moves *m);
+bool quality_grades_left(const struct runner *r);
+void quality_forget(struct runner *r);
+void quality_save(struct runner *r, struct moves *m, bool last);
 
 /* money.c */
 bool money_ceilings(const struct runner *r);
@@ -249,7 +274,10 @@ extern const struct sender_told ended_told;
 void ended_headers(struct runner *r); /* those that came -> the buckets */
 void ended_settle(struct runner *r, struct moves *m);       /* noted endings -> moves */
 void ended_settled(struct runner *r, const struct move *v); /* after the commit */
-void ended_cancel(struct runner *r, struct live *l);        /* one that is out */
+void ended_checked(struct runner *r, struct live *l,
+                   struct move *v); /* judged -> move */
+void ended_check_settled(struct runner *r, const struct move *v);
+void ended_cancel(struct runner *r, struct live *l); /* one that is out */
 void ended_cancel_all(struct runner *r, bool only_unsent);
 void ended_drop_source(struct runner *r, int64_t source);
 

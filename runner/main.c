@@ -34,6 +34,8 @@ static const struct cmd cmds[] = {
      true, false, cmd_costs},
     {"explain", "DIR JOB...", "one job's life: why, what was tried, what it cost",
      COMMON "json", true, true, cmd_explain},
+    {"grade", "DIR [FILE]", "teach by your own labels: CSV with the columns job and ok",
+     COMMON "forget", true, true, cmd_grade},
     {"settle", "DIR [JOB...]", "attempts in doubt were checked: no ceiling counts them",
      COMMON, true, true, cmd_settle},
     {"route", "", "how well jobs could be routed: a table of outcomes, judged",
@@ -63,6 +65,7 @@ static const struct option_help {
     {"folds", "N", "cross-validation in so many parts (default 5)"},
     {"seed", "N", "which rows fall into which part (default 1)"},
     {"rows", "N", "learn from N rows of --eval, judge by the others"},
+    {"forget", NULL, "drop what was learned from this queue's outcomes"},
     {"help", NULL, "this help"},
 };
 enum { OPTIONS = sizeof option_helps / sizeof option_helps[0] };
@@ -198,6 +201,8 @@ static int read_option(const struct cmd *c, struct cmd_args *a, const char *name
         a->accept_changes = true;
     } else if (strcmp(name, "accept-empty") == 0) {
         a->accept_empty = true;
+    } else if (strcmp(name, "forget") == 0) {
+        a->forget = true;
     }
     return 0;
 }

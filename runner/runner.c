@@ -310,7 +310,7 @@ static void uncommitted(struct runner *r)
             ready_push(l, true);
         } else if (v->kind == MOVE_LANE && l) {
             ready_push(l, true);
-        } else if (v->kind == MOVE_SETTLE) {
+        } else if (v->kind == MOVE_SETTLE || v->kind == MOVE_CHECKED) {
             l->settling = false;
         } else if (v->kind == MOVE_RESULT_FILE || v->kind == MOVE_RESULTS) {
             /* What a sync told stays true, and is told with the next list. */
@@ -418,6 +418,12 @@ static void committed(struct runner *r)
         case MOVE_SETTLE:
             ended_settled(r, v);
             break;
+        case MOVE_CHECKED:
+            ended_check_settled(r, v);
+            break;
+        case MOVE_FORGET:
+            quality_forget(r);
+            break;
         case MOVE_COUNT:
             if (v->seq > 0) {
                 log_warn("job=%lld %s: %s", (long long)v->job,
@@ -437,7 +443,9 @@ static void committed(struct runner *r)
             break;
         case MOVE_LANE:
             if (v->owner) {
-                r->unreckoned++;
+                r->unreckoned += strcmp(v->name, LANE_UNRECKONED) == 0;
+                if (strcmp(v->name, LANE_UNRECKONED) != 0)
+                    runner_lane(r, v->name)->dry = false;
                 live_forget(&r->table, v->owner);
                 live_free(v->owner);
             } else {
@@ -530,9 +538,13 @@ static const char *on_lane_wanted(void *arg, const struct job_spec *s, const cha
                           .model = s->model,
                           .effort = s->effort,
                           .tags = s->tags,
+                          .check = s->check,
+                          .route = s->route,
+                          .asks = s->asks,
                           .bytes = (int64_t)s->body_len,
                           .max_tokens = s->max_tokens};
-    if (route_decide(r->conf, r->o->catalog, &j, &to, e) < 0)
+    if (route_decide(r->conf, r->o->catalog, &j, &to, e) < 0 ||
+        (s->check && quality_words(r, s->check, e) < 0))
         return NULL;
     struct lane *l = runner_lane(r, to.lane);
     if (l == NULL)
@@ -679,7 +691,10 @@ static int on_request(void *arg, const struct store_request *q)
     struct asking *a = arg;
     struct runner *r = a->r;
     bool cancel = strcmp(q->verb, "cancel") == 0;
-    struct move *v = moves_add(a->m, cancel ? MOVE_CANCEL : MOVE_RETRY);
+    bool forget = strcmp(q->verb, "forget") == 0;
+    struct move *v = moves_add(a->m, cancel   ? MOVE_CANCEL
+                                     : forget ? MOVE_FORGET
+                                              : MOVE_RETRY);
     struct move *done = cancel ? v : moves_add(a->m, MOVE_ANSWERED_REQUEST);
     if (v == NULL || done == NULL)
         return 1;
@@ -698,11 +713,15 @@ static void requests(struct runner *r, struct moves *m)
 {
     struct asking a = {r, m};
     struct err e = {0};
-    if (!r->beat_due && !r->requests_left)
+    if (!r->beat_due && !r->requests_left && !quality_grades_left(r))
         return;
     r->beat_due = r->requests_left = false;
     if (store_each_request(r->o->store, on_request, &a, &e) < 0)
         log_error("%s", e.text);
+    if (!r->requests_left) {
+        quality_grades(r, m);
+        r->again = r->again || quality_grades_left(r);
+    }
 }
 
 static void park_sources(struct runner *r, struct moves *m)
@@ -755,8 +774,11 @@ static void check_time(struct runner *r)
         r->disk_since = now;
     if (!r->stop && now - r->disk_since > r->conf->store.patience_ms)
         runner_begin_stop(r, STOP_DISK, r->disk_says, 0);
-    if (r->stop && now >= r->drain_at)
+    if (r->stop && now >= r->drain_at) {
         ended_cancel_all(r, false);
+        if (r->checking > 0)
+            quality_stop(r);
+    }
     if (now - r->synced_at > SYNC_EVERY_MS) {
         r->sync_due = true;
         r->synced_at = now;
@@ -790,7 +812,7 @@ static void bill(struct runner *r)
 
 static bool idle(const struct runner *r)
 {
-    return r->out == 0 && r->noted == NULL;
+    return r->out == 0 && r->noted == NULL && r->checking == 0;
 }
 
 /* Results durable, rebuilt where need be, the run's row closed: a step a tick. */
@@ -816,6 +838,7 @@ static void end_step(struct runner *r, struct moves *m)
             r->results_failed = true;
         }
         bill(r); /* before its row is closed: a row that is closed was billed */
+        quality_save(r, m, true);
         struct move *v = moves_add(m, MOVE_RUN_END);
         if (v) {
             v->now = runner_wall(r);
@@ -883,6 +906,9 @@ static void tick(struct runner *r)
     tell_account(r, m);
     ended_headers(r);
     ended_settle(r, m);
+    quality_settle(r, m);
+    if (r->phase == PHASE_RUNNING)
+        quality_save(r, m, false);
     if (r->phase == PHASE_RUNNING && !r->stop && m->count == 0)
         requests(r, m); /* alone in its list: see finish_since() */
     bool asked = r->requests_left;
@@ -898,7 +924,7 @@ static void tick(struct runner *r)
         if (admit_reroute(r, m) == 0 && r->unrouted)
             r->again = true;
         park_sources(r, m);
-        admit_fill(r);
+        admit_fill(r, m);
         admit_some(r, m);
     } else if (r->phase == PHASE_RUNNING) {
         park_sources(r, m);
@@ -1126,9 +1152,11 @@ static int start(struct runner *r, struct err *e)
     r->wake.data = r->beat.data = r->sigint.data = r->sigterm.data = r;
     r->results = results_open(r->o->queue->results, r->o->store, e);
     if (r->results == NULL || know_account(r, e) < 0 || shared_open(r, e) < 0 ||
+        quality_open(r, e) < 0 ||
         (r->sender = messages_new(&r->loop, r->conf, r->o->key, &ended_told, e)) ==
             NULL ||
-        take_up(r, e) < 0 || store_lanes(r->o->store, on_lane_known, r, e) < 0)
+        take_up(r, e) < 0 || store_lanes(r->o->store, on_lane_known, r, e) < 0 ||
+        quality_take_up(r, e) < 0)
         return -1;
     reserve_take(r);
     uv_signal_start(&r->sigint, on_signal, SIGINT);
@@ -1150,7 +1178,11 @@ static void let_go(struct runner *r)
 {
     if (r->sender)
         r->sender->free(r->sender);
+    if (r->quality)
+        quality_stop(r);
     uv_run(&r->loop, UV_RUN_NOWAIT);
+    while (r->checks_running > 0)
+        uv_run(&r->loop, UV_RUN_ONCE);
     while (r->committing || r->writing)
         uv_run(&r->loop, UV_RUN_ONCE);
     uv_walk(&r->loop, close_handle, NULL);
@@ -1158,6 +1190,7 @@ static void let_go(struct runner *r)
     uv_loop_close(&r->loop);
     shared_close(r);
     money_close(r);
+    quality_close(r);
     intake_free(r->intake);
     results_close(r->results);
     for (size_t i = 0; i < LIVE_BUCKETS; i++)

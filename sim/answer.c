@@ -1,6 +1,7 @@
 #include "sim/answer.h"
 
 #include "sim/settings.h"
+#include "sim/truth.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -55,6 +56,7 @@ struct answers {
     size_t starts[STOCK_SENTENCES_MAX];
     size_t count;
     uint64_t seed;
+    struct truth *truth; /* NULL: nobody knows */
 };
 
 struct answers *answers_new(uint64_t seed)
@@ -83,8 +85,15 @@ struct answers *answers_new(uint64_t seed)
     return as;
 }
 
+void answers_know(struct answers *as, struct truth *t)
+{
+    as->truth = t;
+}
+
 void answers_free(struct answers *as)
 {
+    if (as)
+        truth_free(as->truth);
     free(as);
 }
 
@@ -126,6 +135,19 @@ static void head_write(struct answer *an, const struct ask *a, const char *model
     an->head_len = (size_t)n < sizeof an->head ? (size_t)n : sizeof an->head - 1;
 }
 
+static void truth_write(const struct answers *as, struct answer *an,
+                        const struct ask *a, const char *model,
+                        const struct settings *s)
+{
+    bool weak = s->truth_weak && strstr(model, s->truth_weak) != NULL, right, passes;
+    if (as->truth == NULL || a->prompt.at == NULL ||
+        !truth_of(as->truth, a->prompt, weak, s->truth_errs, &right, &passes))
+        return;
+    int n = snprintf(an->head, sizeof an->head, "The answer is %s. Check: %s. ",
+                     right ? "right" : "wrong", passes ? "pass" : "fail");
+    an->head_len = (size_t)n;
+}
+
 static void head_cut(struct answer *an, size_t bytes)
 {
     if (an->head_len > bytes)
@@ -159,6 +181,7 @@ void answer_decide(const struct answers *as, struct answer *an, const struct ask
         return;
 
     head_write(an, a, model);
+    truth_write(as, an, a, model, s);
     an->from = as->starts[hash % as->count];
     if (s->output_bytes > 0) {
         an->bytes = (size_t)s->output_bytes;

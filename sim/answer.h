@@ -32,6 +32,10 @@ struct answer {
 
 /* The stock of sentences. NULL without memory. */
 struct answers *answers_new(uint64_t seed);
+
+/* Who is right is known: given. */
+struct truth;
+void answers_know(struct answers *as, struct truth *t);
 void answers_free(struct answers *as);
 
 void answer_decide(const struct answers *as, struct answer *an, const struct ask *a,

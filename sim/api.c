@@ -1,4 +1,5 @@
 #include "sim/api.h"
+#include "sim/truth.h"
 
 #include "runner/err.h"
 #include "sim/answer.h"
@@ -43,6 +44,14 @@ struct api *api_new(struct settings *s, const struct catalog *c, struct err *e)
         api_free(api);
         err_set(e, ERR_NOMEM, "out of memory");
         return NULL;
+    }
+    if (s->truth_file && *s->truth_file) {
+        struct truth *t = truth_read(s->truth_file, e);
+        if (t == NULL) {
+            api_free(api);
+            return NULL;
+        }
+        answers_know(api->answers, t);
     }
     return api;
 }

@@ -56,6 +56,8 @@ struct settings {
     double output_median, output_sigma;
     int64_t output_seed, output_bytes;
     double bytes_per_token, input_jitter;
+    char *truth_file, *truth_weak;
+    double truth_errs;
     int64_t chunk_tokens;
     int64_t log_max, jobs_max;
     struct faults faults;
