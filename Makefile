@@ -21,7 +21,7 @@ install_missing = missing=""; for p in $(1); do \
 build_in = set -o pipefail; echo "building in $(1)"; \
   $(MAKE) --no-print-directory -s -C $(1) -j $(JOBS) | { grep -v 'Built target' || true; }
 
-.PHONY: demo test build plain packages test-packages lint format bench bench-pace bench-money kill-campaign \
+.PHONY: demo test build plain packages test-packages lint format bench bench-pace bench-money bench-route kill-campaign \
   crash-campaign test-power valgrind fuzz tidy coverage top install clean
 
 demo: build
@@ -68,6 +68,11 @@ plain: test-packages
 # process with the sanitizers).
 test-power: plain
 	@ctest --test-dir build/plain -R '^crash_' -j $(JOBS) --output-on-failure --no-tests=error
+
+# What routing saves on nights whose truth is known: ROWS="a.csv b.csv", columns
+# group,prompt,weak_ok,strong_ok.
+bench-route: build
+	@python3 tests/bench/bench_route.py build/release $(foreach f,$(ROWS),--rows $(f))
 
 # Fifty kills (BULK=FILE for another queue); hundreds of pairs of stops.
 # What prompt caching saves.

@@ -27,8 +27,8 @@ struct schema {
     pcre2_match_context *limits;
 };
 
-static const char *const types[] = {"null",   "boolean", "object", "array",
-                                    "number", "integer", "string"};
+static const char *const types[] = {"null",    "boolean", "object", "array",
+                                    "integer", "number",  "string"};
 enum { TYPES = sizeof types / sizeof types[0] };
 
 /* --- is it a schema? --- */

@@ -141,7 +141,7 @@ static void truth_write(const struct answers *as, struct answer *an,
 {
     bool weak = s->truth_weak && strstr(model, s->truth_weak) != NULL, right, passes;
     if (as->truth == NULL || a->prompt.at == NULL ||
-        !truth_of(as->truth, a->prompt, weak, s->truth_errs, &right, &passes))
+        !truth_of(as->truth, a->prompt, weak, s->truth_errs, as->seed, &right, &passes))
         return;
     int n = snprintf(an->head, sizeof an->head, "The answer is %s. Check: %s. ",
                      right ? "right" : "wrong", passes ? "pass" : "fail");

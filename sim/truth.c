@@ -85,7 +85,7 @@ struct truth *truth_read(const char *path, struct err *e)
 }
 
 bool truth_of(const struct truth *t, struct span prompt, bool weak, double errs,
-              bool *right, bool *passes)
+              uint64_t seed, bool *right, bool *passes)
 {
     uint64_t h = UINT64_C(14695981039346656037);
     for (size_t i = 0; i < prompt.len; i++)
@@ -94,6 +94,7 @@ bool truth_of(const struct truth *t, struct span prompt, bool weak, double errs,
     if (!r->known)
         return false;
     *right = r->right[!weak];
-    *passes = *right != (words_unit(words_mix(h + (weak ? 1 : 2))) < errs);
+    *passes = *right !=
+              (words_unit(words_mix(h + words_mix(seed) + (weak ? 1 : 2))) < errs);
     return true;
 }

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct err;
 struct truth;
@@ -24,6 +25,6 @@ void truth_free(struct truth *t); /* NULL is fine */
 
 /* False: the prompt is not in the file. */
 bool truth_of(const struct truth *t, struct span prompt, bool weak, double errs,
-              bool *right, bool *passes);
+              uint64_t seed, bool *right, bool *passes);
 
 #endif

@@ -387,6 +387,223 @@ static void long_words_print_whole(void **state)
     assert_string_not_equal(prints[0], prints[1]);
 }
 
+static void what_is_free_to_choose_goes_by_what_was_learned(void **state)
+{
+    /* Their prices are as 1 to 2 to 5. */
+    static const struct {
+        const char *how, *check, *tier, *climb;
+        enum learn_source source;
+        double p[3];
+        const char *rung, *why;
+    } cases[] = {
+        {"learn",
+         NULL,
+         NULL,
+         NULL,
+         LEARN_TABLE,
+         {.5, .8, .9},
+         "standard",
+         "80 % right on standard"},
+        {"learn",
+         NULL,
+         NULL,
+         NULL,
+         LEARN_MODEL,
+         {.8, .8, .9},
+         "cheap",
+         "80 % right on cheap expected, by the prompt's words"},
+        {"learn",
+         NULL,
+         NULL,
+         NULL,
+         LEARN_TABLE,
+         {.1, .2, .3},
+         "deep",
+         "30 % right on deep"},
+        {"learn", NULL, NULL, NULL, LEARN_NOTHING, {0, 0, 0}, "standard", "too few"},
+        {"learn",
+         NULL,
+         "cheap",
+         NULL,
+         LEARN_TABLE,
+         {.1, .2, .9},
+         "cheap",
+         "names the tier"},
+        {"cascade",
+         "json",
+         NULL,
+         NULL,
+         LEARN_TABLE,
+         {.6, .6, .9},
+         "cheap",
+         "worth trying above 50 %"},
+        {"cascade",
+         "json",
+         NULL,
+         NULL,
+         LEARN_TABLE,
+         {.1, .6, .9},
+         "standard",
+         "60 % right"},
+        {"cascade",
+         "json",
+         NULL,
+         NULL,
+         LEARN_TABLE,
+         {.1, .2, .9},
+         "deep",
+         "90 % right"},
+        {"cascade",
+         "json",
+         NULL,
+         "cheap",
+         LEARN_TABLE,
+         {.9, .9, .9},
+         "standard",
+         "climbed from cheap, whose answer did not pass: it lacks"},
+        {"cascade", "json", NULL, "standard", LEARN_NOTHING, {0}, "deep", "climbed"},
+        {"cascade",
+         "json",
+         NULL,
+         "gone",
+         LEARN_NOTHING,
+         {0},
+         "cheap",
+         "cheapest rung first"},
+        {"tier",
+         "json",
+         NULL,
+         NULL,
+         LEARN_TABLE,
+         {.9, .9, .9},
+         "standard",
+         "the default tier"},
+    };
+    (void)state;
+    struct conf c;
+    conf_open(&c);
+    set(&c, "tier.cheap.model", "claude-haiku-4-5-20251001");
+    set(&c, "tier.standard.model", "claude-sonnet-5");
+    set(&c, "tier.deep.model", "claude-opus-5");
+    set(&c, "learn.explore", "0");
+    for (size_t i = 0; i < CASES(cases); i++) {
+        struct learn_view v = {.source = cases[i].source, .rungs = 3, .all = 7};
+        struct routed r;
+        struct err e = {0};
+        memcpy(v.p, cases[i].p, sizeof cases[i].p);
+        struct route_job j = {.name = "a",
+                              .route = cases[i].how,
+                              .check = cases[i].check,
+                              .tier = cases[i].tier,
+                              .climb = cases[i].climb,
+                              .says = "it lacks",
+                              .bytes = 1000,
+                              .learned = &v};
+        if (route_decide(&c, catalog, &j, &r, &e) < 0)
+            fail_msg("case %zu: %s", i, e.text);
+        if (strcmp(r.tier, cases[i].rung) != 0 || strstr(r.why, cases[i].why) == NULL)
+            fail_msg("case %zu: %s, since %s", i, r.tier, r.why);
+        j.learned = NULL;
+        assert_int_equal(route_decide(&c, catalog, &j, &r, &e), 0);
+        assert_int_equal(r.wants_view, cases[i].tier == NULL &&
+                                           strcmp(cases[i].how, "tier") != 0 &&
+                                           (cases[i].climb == NULL ||
+                                            strcmp(cases[i].climb, "gone") == 0));
+    }
+    conf_free(&c);
+}
+
+static void ladders_go_by_price_or_as_they_are_written(void **state)
+{
+    struct conf c;
+    struct ladder l;
+    struct route_job j = {.name = "a", .bytes = 4000, .max_tokens = 100};
+    char one[ROUTE_PRINT_MAX], two[ROUTE_PRINT_MAX];
+    (void)state;
+    conf_open(&c);
+    set(&c, "tier.huge.model", "claude-fable-5");
+    set(&c, "tier.careful.model", "claude-opus-5-5");
+    set(&c, "tier.careful.effort", "max");
+    route_ladder(&c, catalog, &j, &l);
+    assert_int_equal(l.len, 5);
+    static const char *const want[] = {"cheap", "standard", "deep", "careful", "huge"};
+    for (int i = 0; i < l.len; i++) {
+        assert_string_equal(l.rung[i]->name, want[i]);
+        assert_true(i == 0 || l.price[i] > l.price[i - 1]);
+    }
+    assert_true(l.priced);
+    assert_string_equal(route_above(&c, catalog, &j, "deep")->name, "careful");
+    assert_null(route_above(&c, catalog, &j, "huge"));
+    assert_null(route_above(&c, catalog, &j, "none"));
+    route_ladder_print(&c, catalog, one, sizeof one);
+    set(&c, "jobs.ladder", "deep, cheap");
+    route_ladder(&c, catalog, &j, &l);
+    assert_int_equal(l.len, 2);
+    assert_string_equal(l.rung[0]->name, "deep");
+    assert_true(l.price[1] > l.price[0]);
+    route_ladder_print(&c, catalog, two, sizeof two);
+    assert_string_not_equal(one, two);
+    set(&c, "tier.cheap.model", "not-in-the-catalogue");
+    set(&c, "jobs.ladder", "");
+    route_ladder(&c, catalog, &j, &l);
+    assert_string_equal(l.rung[l.len - 1]->name, "cheap");
+    assert_false(l.priced);
+    conf_free(&c);
+}
+
+static void a_cascade_wants_a_check(void **state)
+{
+    struct conf c;
+    struct routed r;
+    struct err e = {0};
+    (void)state;
+    conf_open(&c);
+    assert_int_equal(route_decide(&c, catalog,
+                                  &(struct route_job){.name = "a", .route = "cascade"},
+                                  &r, &e),
+                     -1);
+    assert_non_null(strstr(e.text, "want a check"));
+    e = (struct err){0};
+    assert_int_equal(route_decide(&c, catalog,
+                                  &(struct route_job){.name = "a", .route = "up"}, &r,
+                                  &e),
+                     -1);
+    assert_non_null(strstr(e.text, "tier, cascade or learn"));
+    set(&c, "jobs.route", "cascade"); /* where nobody asked for it, it is left out */
+    assert_int_equal(
+        route_decide(&c, catalog, &(struct route_job){.name = "a"}, &r, NULL), 0);
+    assert_int_equal(r.how, ROUTE_TIER);
+    assert_string_equal(r.tier, "standard");
+    conf_free(&c);
+}
+
+static void exploring_is_rare_and_never_with_what_is_dear(void **state)
+{
+    struct conf c;
+    struct learn_view v = {
+        .source = LEARN_TABLE, .rungs = 3, .all = 99, .p = {.9, .95, .99}};
+    int explored[2] = {0};
+    (void)state;
+    conf_open(&c);
+    set(&c, "learn.explore", "10");
+    for (int dear = 0; dear < 2; dear++)
+        for (uint64_t i = 0; i < 1000; i++) {
+            struct routed r;
+            struct route_job j = {.name = "a",
+                                  .route = "learn",
+                                  .bytes = dear ? 1000000 : 1000,
+                                  .learned = &v,
+                                  .random = i * (UINT64_MAX / 1000)};
+            assert_int_equal(route_decide(&c, catalog, &j, &r, NULL), 0);
+            explored[dear] += r.explored;
+            assert_string_equal(r.tier, r.explored ? "standard" : "cheap");
+            assert_true(!r.explored || strstr(r.why, "tried to learn") != NULL);
+        }
+    assert_in_range(explored[0], 80, 120);
+    assert_int_equal(explored[1], 0);
+    conf_free(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -397,6 +614,10 @@ int main(void)
         cmocka_unit_test(the_print_changes_when_routing_may_and_only_then),
         cmocka_unit_test(two_tags_are_not_one_tag_of_both_names),
         cmocka_unit_test(long_words_print_whole),
+        cmocka_unit_test(what_is_free_to_choose_goes_by_what_was_learned),
+        cmocka_unit_test(ladders_go_by_price_or_as_they_are_written),
+        cmocka_unit_test(a_cascade_wants_a_check),
+        cmocka_unit_test(exploring_is_rare_and_never_with_what_is_dear),
     };
     return cmocka_run_group_tests(tests, open_catalog, close_catalog);
 }

@@ -265,6 +265,63 @@ static void no_job_is_sent_for_ever(void **state)
     }
 }
 
+static void an_answer_that_does_not_pass_climbs_or_is_over(void **state)
+{
+    static const struct {
+        enum verdict verdict;
+        enum checked checked;
+        bool climbs;
+        enum on_truncation on_truncation;
+        enum job_state to;
+        enum job_outcome outcome;
+        bool climb;
+    } cases[] = {
+        {VERDICT_ACCEPTED, CHECKED_NOT, true, TRUNCATED_FAIL, JOB_DONE,
+         OUTCOME_ACCEPTED, false},
+        {VERDICT_ACCEPTED, CHECKED_PASS, true, TRUNCATED_FAIL, JOB_DONE,
+         OUTCOME_ACCEPTED, false},
+        {VERDICT_ACCEPTED, CHECKED_FAIL, true, TRUNCATED_FAIL, JOB_QUEUED, OUTCOME_NONE,
+         true},
+        {VERDICT_ACCEPTED, CHECKED_FAIL, false, TRUNCATED_FAIL, JOB_FAILED,
+         OUTCOME_CHECK_FAILED, false},
+        {VERDICT_ACCEPTED, CHECKED_LATER, true, TRUNCATED_FAIL, JOB_IN_FLIGHT,
+         OUTCOME_NONE, false},
+        {VERDICT_TRUNCATED, CHECKED_NOT, true, TRUNCATED_KEEP, JOB_QUEUED, OUTCOME_NONE,
+         true},
+        {VERDICT_TRUNCATED, CHECKED_NOT, false, TRUNCATED_KEEP, JOB_FAILED,
+         OUTCOME_TRUNCATED, false},
+        {VERDICT_REFUSED, CHECKED_NOT, true, TRUNCATED_FAIL, JOB_QUEUED, OUTCOME_NONE,
+         true},
+        {VERDICT_REFUSED, CHECKED_NOT, false, TRUNCATED_FAIL, JOB_FAILED,
+         OUTCOME_REFUSED, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct judgement j = {.verdict = cases[i].verdict};
+        struct settled s = settle_decide(
+            &(struct settle_about){.judged = &j,
+                                   .attempts = 4,
+                                   .attempts_max = 5,
+                                   .checked = cases[i].checked,
+                                   .must_pass = true,
+                                   .climbs = cases[i].climbs,
+                                   .on_truncation = cases[i].on_truncation});
+        if (s.to != cases[i].to || s.outcome != cases[i].outcome ||
+            s.climb != cases[i].climb || !s.keep || s.attempts != 5)
+            fail_msg("case %zu: to %d, outcome %d, climb %d, keep %d", i, s.to,
+                     s.outcome, s.climb, s.keep);
+        if (cases[i].checked != CHECKED_PASS && cases[i].checked != CHECKED_FAIL)
+            continue;
+        s = settle_checked(&(struct settle_about){.judged = &j,
+                                                  .attempts = 4,
+                                                  .checked = cases[i].checked,
+                                                  .climbs = cases[i].climbs});
+        assert_int_equal(s.to, cases[i].to);
+        assert_int_equal(s.outcome, cases[i].outcome);
+        assert_int_equal(s.attempts, 4); /* it was counted with its answer */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +334,7 @@ int main(void)
         cmocka_unit_test(who_waits_for_the_lane_does_not_rest_as_well),
         cmocka_unit_test(a_suspect_is_charged_after_all),
         cmocka_unit_test(no_job_is_sent_for_ever),
+        cmocka_unit_test(an_answer_that_does_not_pass_climbs_or_is_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -328,7 +328,7 @@ static void a_bad_front_matter_says_what_is_wanted(void **state)
         {"Tier: deep",
          "2: unknown key Tier; want tier, model, effort, max_tokens, system, "
          "system_file, "
-         "priority, tags, max_cost or cache",
+         "priority, tags, max_cost, cache, check or route",
          ""},
         {"tier: deep\nhello", "3: hello: want a line such as \"tier: cheap\"", ""},
         {"tier: deep\n  and deeper",

@@ -48,7 +48,7 @@ class BadInput(Story):
             "cut": r"^cut\.json:1: .*JSON", "array": r"^array\.json:1: .*want",
             "number": r"^number\.json:1: max_tokens.*want a whole number",
             "nomsg": r"^nomsg\.json:1: .*messages",
-            "hint": r"^hint\.json:3: .*teir.*want tier, priority, tags, max_cost or cache",
+            "hint": r"^hint\.json:3: .*teir.*want tier, priority, tags, max_cost, cache, check or route",
             "tier": r"^tier\.md:\d: tier = colossal: no such tier.*cheap, standard, deep",
             "key": r"^key\.md:3: unknown key colour; want tier",
             "prio": r"^prio\.md:2: priority = high: want",

@@ -35,7 +35,7 @@ class Settings(Story):
         self.ini("[tier deep]\nfallback = colossal\n")
         self.refused(r"tier\.deep\.fallback = colossal: no such tier; there are cheap")
         self.ini("[route x]\nmatch = *\n")
-        self.refused(r"\[route x\]: want either tier or model")
+        self.refused(r"\[route x\]: want tier, model, route or check")
         self.ini("nonsense\n")
         self.refused(r"nightmill\.ini:1: ")
         self.ini("")
