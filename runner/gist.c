@@ -10,7 +10,14 @@ enum {
     FEATURES_MAX = 2 * GIST_TERMS_MAX + 2 * GIST_SHAPES + 2,
     HEAD_MAX = GIST_READ_MAX / 4 * 3,
     COUNT_MAX = 60000,
+    LOGS = 256,
+    KIND_BITS = 21, /* more than GIST_READ_MAX */
 };
+
+/* Added up a byte at a time, three counts in one number. */
+#define ONE_DIGIT UINT64_C(1)
+#define ONE_UPPER (UINT64_C(1) << KIND_BITS)
+#define ONE_HIGH (UINT64_C(1) << 2 * KIND_BITS)
 
 /* How much the parts weigh beside the words, whose vector has length 1. */
 static const float SHAPE_WEIGHT = 0.1f, GROUP_WEIGHT = 0.2f, CONSTANT = 0.5f;
@@ -36,26 +43,12 @@ struct gist {
     uint16_t place[GIST_TERMS_MAX]; /* of each term, in order of appearance */
     struct term table[TABLE_MAX];
     struct counts n;
+    /* Filled once: of each byte what it is in a word (0: nothing, it parts words) and
+     * what it counts as; and ln(1 + n). */
+    uint8_t fold[256];
+    uint64_t kind[256];
+    float log[LOGS];
 };
-
-enum { SEPARATOR, LETTER, UPPER, DIGIT, HIGH };
-
-static const uint8_t kinds[256] = {
-    ['0'] = DIGIT, DIGIT,          DIGIT,  DIGIT,         DIGIT,  DIGIT,  DIGIT,
-    DIGIT,         DIGIT,          DIGIT,  ['A'] = UPPER, UPPER,  UPPER,  UPPER,
-    UPPER,         UPPER,          UPPER,  UPPER,         UPPER,  UPPER,  UPPER,
-    UPPER,         UPPER,          UPPER,  UPPER,         UPPER,  UPPER,  UPPER,
-    UPPER,         UPPER,          UPPER,  UPPER,         UPPER,  UPPER,  UPPER,
-    UPPER,         ['a'] = LETTER, LETTER, LETTER,        LETTER, LETTER, LETTER,
-    LETTER,        LETTER,         LETTER, LETTER,        LETTER, LETTER, LETTER,
-    LETTER,        LETTER,         LETTER, LETTER,        LETTER, LETTER, LETTER,
-    LETTER,        LETTER,         LETTER, LETTER,        LETTER, LETTER,
-};
-
-static int kind_of(unsigned char c)
-{
-    return c < 128 ? kinds[c] : HIGH;
-}
 
 static uint64_t mix(uint64_t h)
 {
@@ -68,7 +61,18 @@ static uint64_t mix(uint64_t h)
 
 struct gist *gist_new(void)
 {
-    return calloc(1, sizeof(struct gist));
+    struct gist *g = calloc(1, sizeof *g);
+    if (g == NULL)
+        return NULL;
+    for (int c = 0; c < 256; c++) {
+        bool digit = c >= '0' && c <= '9', lower = c >= 'a' && c <= 'z';
+        bool upper = c >= 'A' && c <= 'Z', high = c > 127;
+        g->fold[c] = (uint8_t)(upper ? c | 0x20 : digit || lower || high ? c : 0);
+        g->kind[c] = digit ? ONE_DIGIT : upper ? ONE_UPPER : high ? ONE_HIGH : 0;
+    }
+    for (int i = 0; i < LOGS; i++)
+        g->log[i] = logf(1 + (float)i);
+    return g;
 }
 
 void gist_free(struct gist *g)
@@ -120,18 +124,17 @@ static size_t read_word(struct gist *g, struct reading *r, const unsigned char *
     struct counts *n = &g->n;
     uint64_t h = UINT64_C(1469598103934665603);
     size_t from = at;
-    uint32_t digits = 0, upper = 0, high = 0;
-    int kind;
-    for (; at < len && (kind = kind_of(p[at])) != SEPARATOR; at++) {
-        digits += kind == DIGIT;
-        upper += kind == UPPER;
-        high += kind == HIGH;
-        h = (h ^ (kind == UPPER ? p[at] | 0x20u : p[at])) * UINT64_C(1099511628211);
+    uint64_t kinds = 0;
+    uint8_t c;
+    for (; at < len && (c = g->fold[p[at]]) != 0; at++) {
+        kinds += g->kind[p[at]];
+        h = (h ^ c) * UINT64_C(1099511628211);
     }
     uint32_t size = (uint32_t)(at - from);
+    uint32_t digits = kinds & (ONE_UPPER - 1);
     n->digits += digits;
-    n->upper += upper;
-    n->high += high;
+    n->upper += kinds >> KIND_BITS & (ONE_UPPER - 1);
+    n->high += (uint32_t)(kinds >> 2 * KIND_BITS);
     n->letters += size;
     n->words++;
     if (size > n->longest_word)
@@ -153,7 +156,7 @@ static void read_bytes(struct gist *g, const char *bytes, size_t len)
     const unsigned char *p = (const unsigned char *)bytes;
     struct reading r = {0};
     for (size_t at = 0; at < len;) {
-        if (kind_of(p[at]) != SEPARATOR) {
+        if (g->fold[p[at]] != 0) {
             at = read_word(g, &r, p, at, len);
             continue;
         }
@@ -173,10 +176,16 @@ static uint32_t sum_of(const struct counts *n, const char *bytes)
     return sum;
 }
 
+static double log_of(const struct gist *g, uint32_t n)
+{
+    return n < LOGS ? (double)g->log[n] : log(1.0 + n);
+}
+
 /* The numbers about a prompt's shape, each brought to about -1 to 1. `read` is how much
  * of it was looked at. */
-static void shape(const struct counts *n, size_t len, size_t read, float *x)
+static void shape(const struct gist *g, size_t len, size_t read, float *x)
 {
+    const struct counts *n = &g->n;
     double per = 1.0 / (double)(read + 1);
     double lines = n->lines ? n->lines : 1, mean = n->line_sum / lines;
     double spread = n->line_squares / lines - mean * mean;
@@ -184,28 +193,28 @@ static void shape(const struct counts *n, size_t len, size_t read, float *x)
     const double v[GIST_SHAPES] = {
         log((double)len + 1) - 5.5,
         n->digits * per * 10,
-        log(1.0 + n->numbers) - 1,
+        log_of(g, n->numbers) - 1,
         n->upper * per * 10,
-        log(1.0 + n->byte['\n']) - 1,
+        log_of(g, n->byte['\n']) - 1,
         marks * per * 10,
         n->high ? 1 : 0,
         sum_of(n, "+-*/=^<>\\{}_") * per * 20,
-        log(1.0 + n->byte['.']) - 1,
+        log_of(g, n->byte['.']) - 1,
         n->byte['?'] ? 0.5 : -0.5,
         n->words ? (double)n->letters / n->words - 4.5 : 0,
         (n->longest_word - 10.0) / 5,
-        log(1.0 + n->words) - 3.8,
-        log(1.0 + n->byte['$']),
-        log(1.0 + n->byte['%']),
-        log(1.0 + n->long_numbers),
-        log(1.0 + n->byte['/']),
-        log(1.0 + n->line_longest) - 4.5,
-        log(1.0 + n->line_first) - 4.5,
+        log_of(g, n->words) - 3.8,
+        log_of(g, n->byte['$']),
+        log_of(g, n->byte['%']),
+        log_of(g, n->long_numbers),
+        log_of(g, n->byte['/']),
+        log_of(g, n->line_longest) - 4.5,
+        log_of(g, n->line_first) - 4.5,
         log(1.0 + mean) - 3.5,
         n->lines_with_digit / lines * 2,
-        log(1.0 + n->byte[','] + n->byte[';']) - 1,
+        log_of(g, n->byte[','] + n->byte[';']) - 1,
         sqrt(spread > 0 ? spread : 0) / (mean + 1) - 1,
-        log(1.0 + sum_of(n, "\"`")),
+        log_of(g, sum_of(n, "\"`")),
     };
     for (int i = 0; i < GIST_SHAPES; i++)
         x[i] = (float)(v[i] < -3 ? -3 : v[i] > 3 ? 3 : v[i]);
@@ -236,23 +245,25 @@ static uint32_t shape_slot(uint64_t group, int i)
 
 static void put_terms(struct gist *g, uint64_t group)
 {
-    static const float weight[8] = {0,          1,          1.6931472f, 2.0986123f,
-                                    2.3862944f, 2.6094379f, 2.7917595f, 2.9459101f};
     double squares = 0;
     for (uint32_t i = 0; i < g->terms; i++) {
         const struct term *t = &g->table[g->place[i]];
-        float v = t->count < 8 ? weight[t->count] : 1 + logf(t->count);
+        float v = 1 + (float)log_of(g, t->count - 1u);
         squares += (double)v * (double)v;
         put(g, t->hash & (GIST_TEXT_SLOTS - 1), v);
     }
     float scale = squares > 0 ? (float)(1 / sqrt(squares)) : 0;
     size_t end = g->len;
-    for (size_t i = 0; i < end; i++) {
-        const struct term *t = &g->table[g->place[i]];
+    for (size_t i = 0; i < end; i++)
         g->feature[i].value *= scale;
-        if (group && t->word)
-            put(g, (uint32_t)(((t->hash ^ group) * UINT64_C(0x9e3779b97f4a7c15)) >> 48),
-                g->feature[i].value);
+    for (size_t i = 0; i < end && group; i++) {
+        const struct term *t = &g->table[g->place[i]];
+        uint64_t h = (t->hash ^ group) * UINT64_C(0x9e3779b97f4a7c15);
+        /* Written always, kept where it is a word: there is no telling beforehand which
+         * are, and a processor that guesses wrong loses more time. */
+        g->feature[g->len] = (struct gist_feature){(uint32_t)(h >> 48),
+                                                   g->feature[i].value};
+        g->len += t->word;
     }
 }
 
@@ -277,7 +288,7 @@ void gist_read(struct gist *g, const char *prompt, size_t len, uint64_t group)
     }
 
     put_terms(g, group);
-    shape(&g->n, len, read, x);
+    shape(g, len, read, x);
     for (int i = 0; i < GIST_SHAPES; i++) {
         put(g, shape_slot(0, i), SHAPE_WEIGHT * x[i]);
         if (group)

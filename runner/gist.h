@@ -26,7 +26,7 @@ enum {
     GIST_SHAPE_SLOTS = 1 << 13,
     GIST_SLOTS = GIST_TEXT_SLOTS + GIST_SHAPE_SLOTS, /* where features may fall */
     GIST_VERSION =
-        1, /* what was learned from another version's features is of no use */
+        2, /* what was learned from another version's features is of no use */
 };
 
 struct gist_feature {

@@ -15,9 +15,10 @@ static const double STACK_RATE = 0.1;
 
 enum { STACK = 3, STACK_EPOCHS = 10, CELLS_FIRST = 64 };
 
-/* A weight is made of two sums, and kept beside them since decisions want it fast. */
-struct weight {
-    float w, pushed, squares;
+/* What a weight is made of. The weights themselves are kept apart, close together, since
+ * decisions want those fast and nothing else. */
+struct sums {
+    float pushed, squares;
 };
 
 struct cell {
@@ -40,7 +41,8 @@ struct learn {
     struct cell all;
     struct cell *cells; /* a hash table; size is a power of two */
     size_t cells_size, cells_len;
-    struct weight *weights; /* GIST_SLOTS x rungs */
+    float *weights;    /* GIST_SLOTS x rungs */
+    struct sums *sums; /* of each weight */
     struct stack stacks[LEARN_RUNGS];
     struct judge judge;
     struct gist *gist;
@@ -174,9 +176,22 @@ static void table_view(struct learn *l, uint64_t group, struct learn_view *ret)
 
 /* --- the model --- */
 
-static void set_weight(struct weight *w)
+static float weight_of(const struct sums *s)
 {
-    w->w = -w->pushed / ((1 + sqrtf(w->squares)) / RATE + PULL);
+    return -s->pushed / ((1 + sqrtf(s->squares)) / RATE + PULL);
+}
+
+static inline void add_up(const float *weights, const struct gist_feature *f,
+                          size_t len, size_t rungs, double *ret)
+{
+    float sum[LEARN_RUNGS] = {0};
+    for (size_t i = 0; i < len; i++) {
+        const float *w = &weights[f[i].slot * rungs];
+        for (size_t r = 0; r < rungs; r++)
+            sum[r] += w[r] * f[i].value;
+    }
+    for (size_t r = 0; r < rungs; r++)
+        ret[r] = (double)sum[r];
 }
 
 /* The heads' log odds for what the gist holds. */
@@ -184,14 +199,10 @@ static void heads_view(const struct learn *l, double *ret)
 {
     size_t len, rungs = (size_t)l->rungs;
     const struct gist_feature *f = gist_features(l->gist, &len);
-    float sum[LEARN_RUNGS] = {0};
-    for (size_t i = 0; i < len; i++) {
-        const struct weight *w = &l->weights[f[i].slot * rungs];
-        for (size_t r = 0; r < rungs; r++)
-            sum[r] += w[r].w * f[i].value;
-    }
-    for (size_t r = 0; r < rungs; r++)
-        ret[r] = (double)sum[r];
+    if (rungs == 2) /* most queues; compiled without the inner loop */
+        add_up(l->weights, f, len, 2, ret);
+    else
+        add_up(l->weights, f, len, rungs, ret);
 }
 
 static void head_learn(struct learn *l, int rung, double odds, bool right)
@@ -200,11 +211,13 @@ static void head_learn(struct learn *l, int rung, double odds, bool right)
     const struct gist_feature *f = gist_features(l->gist, &len);
     float wrong_by = (float)(logistic(odds) - right);
     for (size_t i = 0; i < len; i++) {
-        struct weight *w = &l->weights[f[i].slot * (size_t)l->rungs + (size_t)rung];
-        float push = wrong_by * f[i].value, squares = w->squares + push * push;
-        w->pushed += push - (sqrtf(squares) - sqrtf(w->squares)) / RATE * w->w;
-        w->squares = squares;
-        set_weight(w);
+        size_t at = f[i].slot * (size_t)l->rungs + (size_t)rung;
+        struct sums *s = &l->sums[at];
+        float push = wrong_by * f[i].value, squares = s->squares + push * push;
+        s->pushed += push -
+                     (sqrtf(squares) - sqrtf(s->squares)) / RATE * l->weights[at];
+        s->squares = squares;
+        l->weights[at] = weight_of(s);
     }
 }
 
@@ -273,6 +286,7 @@ static void forget(struct learn *l)
     for (int r = 0; r < LEARN_RUNGS; r++)
         l->stacks[r] = (struct stack){.by = {1, 0, 0}};
     memset(l->weights, 0, sizeof *l->weights * GIST_SLOTS * (size_t)l->rungs);
+    memset(l->sums, 0, sizeof *l->sums * GIST_SLOTS * (size_t)l->rungs);
 }
 
 struct learn *learn_new(int rungs, struct err *e)
@@ -287,8 +301,9 @@ struct learn *learn_new(int rungs, struct err *e)
         goto no_memory;
     l->rungs = rungs;
     l->weights = calloc(GIST_SLOTS * (size_t)rungs, sizeof *l->weights);
+    l->sums = calloc(GIST_SLOTS * (size_t)rungs, sizeof *l->sums);
     l->gist = gist_new();
-    if (l->weights == NULL || l->gist == NULL)
+    if (l->weights == NULL || l->sums == NULL || l->gist == NULL)
         goto no_memory;
     forget(l);
     return l;
@@ -305,6 +320,7 @@ void learn_free(struct learn *l)
         return;
     free(l->cells);
     free(l->weights);
+    free(l->sums);
     gist_free(l->gist);
     free(l);
 }
@@ -654,7 +670,7 @@ static void get_cell(struct reader *in, struct cell *ret, int rungs)
 static bool touched(const struct learn *l, size_t slot)
 {
     for (size_t r = 0; r < (size_t)l->rungs; r++)
-        if (l->weights[slot * (size_t)l->rungs + r].squares > 0)
+        if (l->sums[slot * (size_t)l->rungs + r].squares > 0)
             return true;
     return false;
 }
@@ -670,8 +686,8 @@ static void put_weights(struct writer *w, const struct learn *l)
     }
     for (size_t slot = 0; slot < GIST_SLOTS; slot++)
         for (size_t r = 0; r < rungs && touched(l, slot); r++) {
-            put_float(w, l->weights[slot * rungs + r].pushed);
-            put_float(w, l->weights[slot * rungs + r].squares);
+            put_float(w, l->sums[slot * rungs + r].pushed);
+            put_float(w, l->sums[slot * rungs + r].squares);
         }
 }
 
@@ -686,10 +702,10 @@ static void get_weights(struct reader *in, struct learn *l)
     in->at += GIST_SLOTS / BITS;
     for (size_t slot = 0; slot < GIST_SLOTS && !in->failed; slot++)
         for (size_t r = 0; r < rungs && bits[slot / BITS] >> slot % BITS & 1; r++) {
-            struct weight *w = &l->weights[slot * rungs + r];
-            w->pushed = get_float(in, -1e12f, 1e12f);
-            w->squares = get_float(in, 0, 1e12f);
-            set_weight(w);
+            struct sums *s = &l->sums[slot * rungs + r];
+            s->pushed = get_float(in, -1e12f, 1e12f);
+            s->squares = get_float(in, 0, 1e12f);
+            l->weights[slot * rungs + r] = weight_of(s);
         }
 }
 
