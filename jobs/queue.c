@@ -48,7 +48,8 @@ int queue_find(struct queue *q, const char *dir, const struct conf *conf, struct
     struct stat st;
     *q = (struct queue){.lock_root = -1, .lock_state = -1};
     if (stat(dir, &st) < 0)
-        return err_set(e, ERR_USAGE, "%s: %s", dir, strerror(errno));
+        return err_set(e, ERR_USAGE, "%s: %s; name the directory of your job files",
+                       dir, strerror(errno));
     if (!S_ISDIR(st.st_mode))
         return err_set(e, ERR_USAGE, "%s: want a directory of job files", dir);
     size_t n = strlen(dir);

@@ -242,10 +242,12 @@ static void check_disk_of(struct check *k, const char *what, const char *dir)
 {
     char path[4200];
     struct statvfs fs;
+    struct stat st;
     snprintf(path, sizeof path, "%s", dir);
     nearest(path);
     int64_t wanted = k->conf.store.reserve + DISK_MARGIN;
-    if (statvfs(path, &fs) < 0 || access(path, W_OK | X_OK) != 0) {
+    if (statvfs(path, &fs) < 0 || stat(path, &st) < 0 || !S_ISDIR(st.st_mode) ||
+        access(path, W_OK | X_OK) != 0) {
         say(k, LEVEL_FAIL, EXIT_STORE, what, "make it yours, or set another directory",
             "%s cannot be written", path);
         return;
@@ -569,7 +571,7 @@ static void check_credit(struct check *k)
             say(k, LEVEL_OK, 0, "credit",
                 k->a->paid ? ""
                            : "nightmill check --paid makes sure, plan says what for",
-                "there is some (a free request was taken); nobody tells how much");
+                "probably some: a free request was taken (nobody tells how much)");
         else
             say(k, LEVEL_WARN, 0, "credit", "nightmill check --paid makes sure",
                 "not known: the free request was answered %ld (\"%s\")",
