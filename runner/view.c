@@ -248,7 +248,7 @@ static void put_money(const struct view *v, int columns, struct view_lines *ret)
 
 void view_draw(const struct view *v, int columns, int rows, struct view_lines *ret)
 {
-    char line[VIEW_LINE_MAX];
+    char line[1024];
     int failures = 0;
     ret->count = 0;
     columns = columns < VIEW_COLUMNS_MAX ? columns : VIEW_COLUMNS_MAX;

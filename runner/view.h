@@ -15,7 +15,7 @@
 enum {
     VIEW_FAILURES = 3,
     VIEW_ROWS_MAX = 24,
-    VIEW_COLUMNS_MAX = 160,
+    VIEW_COLUMNS_MAX = 120, /* wider is not calmer */
     VIEW_LINE_MAX = 4 * VIEW_COLUMNS_MAX + 1,
     VIEW_COLUMNS_MIN = 40, /* on less than that one moving line says more */
     VIEW_ROWS_MIN = 4,
