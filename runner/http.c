@@ -139,11 +139,13 @@ static int on_departure(void *arg, char *to_ip, char *from_ip, int to_port,
     return CURL_PREREQFUNC_OK;
 }
 
-static bool kept_header(const char *line, size_t len)
+static bool kept_header(const struct http_call *c, const char *line, size_t len)
 {
     static const char *const names[] = {"retry-after", "x-should-retry", "request-id",
-                                        "anthropic-",  "content-type",   "date"};
-    if (len == 0 || strchr("rxacdRXACD", *line) == NULL)
+                                        "anthropic-", "content-type"};
+    if (c->elsewhere && len > 5 && strncasecmp(line, "date:", 5) == 0)
+        return true; /* whoever asks a question may ask the time */
+    if (len == 0 || strchr("rxacRXAC", *line) == NULL)
         return false;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         size_t n = strlen(names[i]);
@@ -181,7 +183,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
         c->headed = true;
         tell_headers(c);
     }
-    if (!kept_header(line, len) || c->headers_len + len + 2 > sizeof c->headers)
+    if (!kept_header(c, line, len) || c->headers_len + len + 2 > sizeof c->headers)
         return len;
     char *to = c->headers + c->headers_len;
     bool name = true;

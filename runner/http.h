@@ -37,7 +37,7 @@ typedef void http_answer_fn(void *arg, const struct answer *a);
 typedef void http_headers_fn(void *arg, const struct answer *a);
 
 struct http_post {
-    const char *url;  /* NULL: the client's own */
+    const char *url;  /* NULL: the client's own; else the `date` header is kept, too */
     bool get;         /* a GET; it has no body */
     const char *body; /* borrowed until the call is over */
     size_t body_len;

@@ -109,6 +109,12 @@ static int print_help(const struct cmd *c)
             "configuration, or consent is needed; 74 the store or results could not "
             "be\n"
             "written; 75 stopped with work left: run it again; 77 the key was refused");
+    if (c->run == cmd_check)
+        puts(
+            "\nexit: 0 ready; else what a run would exit with: 1 a job file cannot be\n"
+            "read; 2 configuration; 74 disk; 75 credit, a limit, the network, or "
+            "another\n"
+            "runner; 77 the key is refused");
     return 0;
 }
 
