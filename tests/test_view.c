@@ -172,8 +172,8 @@ static void no_line_is_too_wide_and_none_too_many_whatever_is_shown(void **state
                  i);
         memset(lanes[i].says, 'x', sizeof lanes[i].says - 1);
     }
-    for (int columns = VIEW_COLUMNS_MIN; columns < 220; columns += 7)
-        for (int rows = VIEW_ROWS_MIN; rows < 30; rows++)
+    for (int columns = VIEW_COLUMNS_MIN; columns < 220; columns += 31)
+        for (int rows = VIEW_ROWS_MIN; rows < 30; rows += 3)
             for (size_t n = 0; n <= 40; n += 5) {
                 struct view v = {.done = INT64_MAX / 4,
                                  .failed = 5,
