@@ -618,7 +618,8 @@ static int set_by_name(struct conf *c, const char *name, const char *value,
                 return to ? set_option(&g->opts[k], to, name, value, e) : -1;
             }
     }
-    return err_set(e, ERR_CONF, "%s: no such option; `nightmill options` has all", name);
+    return err_set(e, ERR_CONF, "%s: no such option; `nightmill options` has all",
+                   name);
 }
 
 int conf_set(struct conf *c, const char *name, const char *value, struct err *e)

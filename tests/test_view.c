@@ -148,7 +148,8 @@ static void a_run_that_is_over_says_nothing_of_what_is_to_come(void **state)
     struct view v = {.done = 2, .elapsed_ms = 3723000, .over = true};
     struct view_lines l;
     view_draw(&v, 60, 23, &l);
-    assert_string_equal(l.line[0], "[========================] 100 %  2 of 2 done  1:02:03");
+    assert_string_equal(l.line[0],
+                        "[========================] 100 %  2 of 2 done  1:02:03");
     assert_string_equal(l.line[1], "spent $0.00");
     v.left = 1;
     view_draw(&v, 60, 23, &l);
