@@ -7,8 +7,9 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := gcc make cmake pkg-config libc6-dev libcurl4-openssl-dev libuv1-dev \
-  libjansson-dev libpcre2-dev libinih-dev libsqlite3-dev libssl-dev libmicrohttpd-dev
-TEST_PACKAGES := libcmocka-dev python3
+  libjansson-dev libpcre2-dev libinih-dev libsqlite3-dev libssl-dev libmicrohttpd-dev \
+  libncurses-dev
+TEST_PACKAGES := libcmocka-dev python3 tmux
 
 # Installs what is missing, and is silent and quick when nothing is.
 install_missing = missing=""; for p in $(1); do \

@@ -713,7 +713,8 @@ static int set_by_name(struct conf *c, const char *name, const char *value,
                 return to ? set_option(&g->opts[k], to, name, value, e) : -1;
             }
     }
-    return err_set(e, ERR_CONF, "%s: no such option", name);
+    return err_set(e, ERR_CONF, "%s: no such option; `nightmill options` has all",
+                   name);
 }
 
 int conf_set(struct conf *c, const char *name, const char *value, struct err *e)
@@ -749,20 +750,30 @@ void conf_free(struct conf *c)
     *c = (struct conf){0};
 }
 
+int conf_mistake(const struct conf *c, const struct err *cause, struct err *e)
+{
+    if (c->on_mistake)
+        c->on_mistake(c->mistake_arg, cause->text);
+    return err_set(e, cause->code, "%s", cause->text);
+}
+
 struct reading {
     struct conf *conf;
+    const char *path;
     bool refuse_guarded;
     const char *text; /* what is left of it */
     int line;         /* that was handed over last */
-    int wrong;        /* the line of our own first complaint */
-    struct err *e;
+    int wrong;        /* the line of our first complaint */
+    struct err *e;    /* the first complaint */
 };
 
 /* inih's handler: 1 is good. */
-static int complain(struct reading *r)
+static int complain(struct reading *r, struct err *cause)
 {
     if (r->wrong == 0)
         r->wrong = r->line;
+    err_wrap(cause, "%s:%d", r->path, r->line);
+    conf_mistake(r->conf, cause, r->e);
     return 0;
 }
 
@@ -772,29 +783,43 @@ static int on_pair(void *user, const char *section, const char *name, const char
     char full[256];
     const char *blank = strchr(section, ' ');
     bool guarded = false;
+    struct err cause = {0};
 
     if (*section == '\0') {
-        err_set(r->wrong ? NULL : r->e, ERR_CONF, "%s: want a [section] before it",
-                name);
-        return complain(r);
+        err_set(&cause, ERR_CONF, "%s: want a [section] before it", name);
+        return complain(r, &cause);
     }
     if (blank)
         snprintf(full, sizeof full, "%.*s.%s.%s", (int)(blank - section), section,
                  blank + strspn(blank, " "), name);
     else
         snprintf(full, sizeof full, "%s.%s", section, name);
-    if (set_by_name(r->conf, full, value, true, &guarded, r->e) < 0)
-        return complain(r);
+    if (set_by_name(r->conf, full, value, true, &guarded, &cause) < 0)
+        return complain(r, &cause);
     if (guarded && r->refuse_guarded) {
-        err_set(r->e, ERR_CONF,
+        err_set(&cause, ERR_CONF,
                 "%s: not taken from a file that others can write or own; chown it to "
                 "yourself, chmod go-w, or use --conf",
                 full);
-        return complain(r);
+        return complain(r, &cause);
     }
-    if (set_by_name(r->conf, full, value, false, &guarded, r->e) < 0)
-        return complain(r);
+    if (set_by_name(r->conf, full, value, false, &guarded, &cause) < 0)
+        return complain(r, &cause);
     return 1;
+}
+
+/* inih would tell the first such line alone. A `;` behind a blank begins a comment. */
+static bool well_formed(const char *line, size_t n)
+{
+    if (n == 0 || *line == '\r' || strchr(";#", *line))
+        return true;
+    for (size_t i = *line == '['; i < n; i++) {
+        if (*line == '[' ? line[i] == ']' : strchr("=:", line[i]) != NULL)
+            return true;
+        if (line[i] == ';' && i > 0 && isspace((unsigned char)line[i - 1]))
+            return false;
+    }
+    return false;
 }
 
 /* Lines for inih, without their leading blanks: it would take an indented line for more
@@ -809,9 +834,13 @@ static char *next_line(char *to, int size, void *user)
         skip = len;
     r->line++;
     size_t n = len - skip;
-    if (n > INI_LINE_MAX - 1 || n > (size_t)size - 2) {
-        err_set(r->e, ERR_CONF, "a line longer than %d bytes", INI_LINE_MAX - 1);
-        complain(r);
+    struct err cause = {0};
+    if (n > INI_LINE_MAX - 1 || n > (size_t)size - 2)
+        err_set(&cause, ERR_CONF, "a line longer than %d bytes", INI_LINE_MAX - 1);
+    else if (!well_formed(r->text + skip, n))
+        err_set(&cause, ERR_CONF, "want [section], name = value, or a comment");
+    if (cause.code != ERR_NONE) {
+        complain(r, &cause);
         n = 0;
     }
     memcpy(to, r->text + skip, n);
@@ -843,34 +872,42 @@ int conf_read(struct conf *c, const char *path, bool optional, bool guarded,
               struct err *e)
 {
     struct stat st;
+    struct err cause = {0};
     if (optional && access(path, F_OK) != 0 && errno == ENOENT)
         return 0;
-    char *text = read_small(path, &st, e);
+    char *text = read_small(path, &st, &cause);
     if (text == NULL)
-        return -1;
+        return conf_mistake(c, &cause, e);
 
     bool ours = (st.st_uid == geteuid() || st.st_uid == 0) &&
                 (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
-    struct reading r = {
-        .conf = c, .refuse_guarded = guarded && !ours, .text = text, .e = e};
+    struct reading r = {.conf = c,
+                        .path = path,
+                        .refuse_guarded = guarded && !ours,
+                        .text = text,
+                        .e = e};
     int line = ini_parse_stream(next_line, &r, on_pair, &r);
     free(text);
     if (line == 0 && r.wrong == 0)
         return 0;
-    if (line > 0 && (r.wrong == 0 || line < r.wrong)) {
-        if (e)
-            *e = (struct err){0};
-        err_set(e, ERR_CONF, "want [section], name = value, or a comment");
-    } else {
-        line = r.wrong;
+    if (line > 0 && r.wrong == 0) { /* a form that only inih objects to */
+        r.line = line;
+        err_set(&cause, ERR_CONF, "want [section], name = value, or a comment");
+        complain(&r, &cause);
+    } else if (line < 0) {
+        err_set(&cause, ERR_NOMEM, "%s: out of memory", path);
+        return conf_mistake(c, &cause, e);
     }
-    return err_wrap(e, "%s:%d", path, line);
+    return -1;
 }
 
 int conf_environment(struct conf *c, struct err *e)
 {
     const char *url = getenv("ANTHROPIC_BASE_URL");
-    return url && *url ? conf_set(c, "api.base_url", url, e) : 0;
+    struct err cause = {0};
+    if (url && *url && conf_set(c, "api.base_url", url, &cause) < 0)
+        return conf_mistake(c, &cause, e);
+    return 0;
 }
 
 const struct tier *conf_tier(const struct conf *c, const char *name)
@@ -962,43 +999,61 @@ static int check_zone(const char *zone, struct err *e)
     return 0;
 }
 
-int conf_check(const struct conf *c, struct err *e)
+static int check_tier(const struct conf *c, const struct tier *t, struct err *e)
 {
     char option[160];
-    if (check_url(c->api.base_url, e) < 0 || check_zone(c->budget.zone, e) < 0 ||
-        check_tier_name(c, "jobs.tier", c->jobs.tier, e) < 0)
+    snprintf(option, sizeof option, "tier.%s.fallback", t->name);
+    if (*t->model == '\0')
+        return err_set(e, ERR_CONF, "[tier %s]: want model = a model's id", t->name);
+    if (*t->fallback && check_tier_name(c, option, t->fallback, e) < 0)
         return -1;
-    for (size_t i = 0; i < c->jobs.ladder.count; i++)
-        if (check_tier_name(c, "jobs.ladder", c->jobs.ladder.word[i], e) < 0)
-            return -1;
-    for (size_t i = 0; i < c->checks_len; i++)
-        if (*c->checks[i].command == '\0')
-            return err_set(e, ERR_CONF, "[check %s]: want command = a program",
-                           c->checks[i].name);
-    for (size_t i = 0; i < c->tiers_len; i++) {
-        const struct tier *t = &c->tiers[i];
-        snprintf(option, sizeof option, "tier.%s.fallback", t->name);
-        if (*t->model == '\0')
-            return err_set(e, ERR_CONF, "[tier %s]: want model = a model's id",
-                           t->name);
-        if (*t->fallback && check_tier_name(c, option, t->fallback, e) < 0)
-            return -1;
-        if (strcmp(t->name, "auto") == 0)
-            return err_set(e, ERR_CONF, "[tier auto]: `auto` means: choose for me");
-    }
-    for (size_t i = 0; i < c->routes_len; i++) {
-        const struct route *r = &c->routes[i];
-        snprintf(option, sizeof option, "route.%s.tier", r->name);
-        if (*r->tier && *r->model)
-            return err_set(e, ERR_CONF, "[route %s]: want either tier or model",
-                           r->name);
-        if (!*r->tier && !*r->model && r->how == ROUTE_UNSAID && !*r->check)
-            return err_set(e, ERR_CONF, "[route %s]: want tier, model, route or check",
-                           r->name);
-        if (*r->tier && check_tier_name(c, option, r->tier, e) < 0)
-            return -1;
-    }
+    if (strcmp(t->name, "auto") == 0)
+        return err_set(e, ERR_CONF, "[tier auto]: `auto` means: choose for me");
     return 0;
+}
+
+static int check_route(const struct conf *c, const struct route *r, struct err *e)
+{
+    char option[160];
+    snprintf(option, sizeof option, "route.%s.tier", r->name);
+    if (*r->tier && *r->model)
+        return err_set(e, ERR_CONF, "[route %s]: want either tier or model", r->name);
+    if (!*r->tier && !*r->model && r->how == ROUTE_UNSAID && !*r->check)
+        return err_set(e, ERR_CONF, "[route %s]: want tier, model, route or check",
+                       r->name);
+    return *r->tier ? check_tier_name(c, option, r->tier, e) : 0;
+}
+
+static int check_program(const struct check_command *x, struct err *e)
+{
+    if (*x->command)
+        return 0;
+    return err_set(e, ERR_CONF, "[check %s]: want command = a program", x->name);
+}
+
+int conf_check(const struct conf *c, struct err *e)
+{
+    int rc = 0;
+    struct err cause = {0};
+#define CHECK(call)                          \
+    do {                                     \
+        cause = (struct err){0};             \
+        if ((call) < 0)                      \
+            rc = conf_mistake(c, &cause, e); \
+    } while (0)
+    CHECK(check_url(c->api.base_url, &cause));
+    CHECK(check_zone(c->budget.zone, &cause));
+    CHECK(check_tier_name(c, "jobs.tier", c->jobs.tier, &cause));
+    for (size_t i = 0; i < c->jobs.ladder.count; i++)
+        CHECK(check_tier_name(c, "jobs.ladder", c->jobs.ladder.word[i], &cause));
+    for (size_t i = 0; i < c->checks_len; i++)
+        CHECK(check_program(&c->checks[i], &cause));
+    for (size_t i = 0; i < c->tiers_len; i++)
+        CHECK(check_tier(c, &c->tiers[i], &cause));
+    for (size_t i = 0; i < c->routes_len; i++)
+        CHECK(check_route(c, &c->routes[i], &cause));
+#undef CHECK
+    return rc;
 }
 
 static void print_option(FILE *to, const char *name, const char *value,

@@ -60,7 +60,15 @@ struct check_command {
     int64_t timeout_ms;
 };
 
+/* One mistake of the configuration, as a sentence that names its place. */
+typedef void conf_mistake_fn(void *arg, const char *sentence);
+
 struct conf {
+    /* Set after conf_init(): is told every mistake. The functions below read on behind
+     * one in any case, leave the option as it was, and fail with the first. */
+    conf_mistake_fn *on_mistake; /* NULL: nobody asks */
+    void *mistake_arg;
+
     struct {
         char *base_url, *key_file, *key_command, *version, *beta, *ca_file;
         int64_t connect_ms, first_byte_ms, idle_ms;
@@ -132,6 +140,9 @@ int conf_environment(struct conf *c, struct err *e);
 
 /* What only the whole can say: tiers that are named exist, the URL may carry a key. */
 int conf_check(const struct conf *c, struct err *e);
+
+/* Tell a mistake found elsewhere (on a command line, say). Returns -1. */
+int conf_mistake(const struct conf *c, const struct err *cause, struct err *e);
 
 /* The sample INI: every option at its default, with its help. */
 void conf_print_sample(FILE *to);

@@ -222,9 +222,9 @@ static bool leftover(const char *name)
     return *name == '.' || *name == '_';
 }
 
-static bool ignored(const struct intake *in, const char *path, const char *name)
+static bool ignored(const struct conf *conf, const char *path, const char *name)
 {
-    const struct words *w = &in->o.conf->intake.ignore;
+    const struct words *w = &conf->intake.ignore;
     for (size_t i = 0; i < w->count; i++)
         if (fnmatch(w->word[i], path, 0) == 0 || fnmatch(w->word[i], name, 0) == 0)
             return true;
@@ -394,13 +394,13 @@ static int walk_entry(struct intake *in, FTSENT *f, int64_t now, struct err *e)
     switch (f->fts_info) {
     case FTS_D:
         if (f->fts_level > 0 && (leftover(f->fts_name) || has_marker(f->fts_accpath) ||
-                                 ignored(in, path, f->fts_name)))
+                                 ignored(in->o.conf, path, f->fts_name)))
             fts_set(in->fts, f, FTS_SKIP);
         return 0;
     case FTS_F:
     case FTS_SL:
     case FTS_SLNONE:
-        if (leftover(f->fts_name) || ignored(in, path, f->fts_name))
+        if (leftover(f->fts_name) || ignored(in->o.conf, path, f->fts_name))
             return 0;
         if (source_format_of(f->fts_name) == NULL) {
             log_debug("file=%s skipped: not the name of a job", path);
@@ -419,6 +419,38 @@ static int walk_entry(struct intake *in, FTSENT *f, int64_t now, struct err *e)
     default:
         return 0;
     }
+}
+
+int intake_look(const char *root, const struct conf *conf, struct intake_look *ret,
+                struct err *e)
+{
+    char *const roots[] = {(char *)root, NULL};
+    *ret = (struct intake_look){0};
+    FTS *fts = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    if (fts == NULL)
+        return err_set(e, ERR_INPUT, "%s: %s", root, strerror(errno));
+    for (FTSENT *f; (f = fts_read(fts)) != NULL;) {
+        const char *path = f->fts_path + strlen(root);
+        path += *path == '/';
+        bool left_out = f->fts_level > 0 &&
+                        (leftover(f->fts_name) || ignored(conf, path, f->fts_name));
+        bool dark = f->fts_info == FTS_DNR || f->fts_info == FTS_ERR ||
+                    f->fts_info == FTS_NS;
+        if (f->fts_info == FTS_D &&
+            (left_out || (f->fts_level > 0 && has_marker(f->fts_accpath)))) {
+            fts_set(fts, f, FTS_SKIP);
+            continue;
+        }
+        bool file = (f->fts_info == FTS_F || f->fts_info == FTS_SL) && !left_out &&
+                    source_format_of(f->fts_name) != NULL;
+        ret->files += file;
+        if (!dark && (!file || access(f->fts_accpath, R_OK) == 0))
+            continue;
+        if (ret->unreadable++ == 0)
+            snprintf(ret->first, sizeof ret->first, "%.255s", *path ? path : root);
+    }
+    fts_close(fts);
+    return 0;
 }
 
 static int walk(struct intake *in, int64_t now, enum intake_step *step, struct err *e)

@@ -64,6 +64,15 @@ size_t intake_found(const struct intake *in);    /* sources that the walk saw */
 int64_t intake_wake_at(const struct intake *in); /* wall ms */
 size_t intake_young(const struct intake *in);    /* sources that still settle */
 
+/* What a walk would find, without reading or storing anything. */
+struct intake_look {
+    size_t files;      /* that have the name of a job */
+    size_t unreadable; /* files or directories that we may not read */
+    char first[256];   /* the first of these */
+};
+int intake_look(const char *root, const struct conf *conf, struct intake_look *ret,
+                struct err *e);
+
 /* Make `dir` if need be, with the given mode, and put the marker in. */
 int intake_mark(const char *dir, unsigned mode, struct err *e);
 

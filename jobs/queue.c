@@ -48,7 +48,8 @@ int queue_find(struct queue *q, const char *dir, const struct conf *conf, struct
     struct stat st;
     *q = (struct queue){.lock_root = -1, .lock_state = -1};
     if (stat(dir, &st) < 0)
-        return err_set(e, ERR_USAGE, "%s: %s", dir, strerror(errno));
+        return err_set(e, ERR_USAGE, "%s: %s; name the directory of your job files",
+                       dir, strerror(errno));
     if (!S_ISDIR(st.st_mode))
         return err_set(e, ERR_USAGE, "%s: want a directory of job files", dir);
     size_t n = strlen(dir);
@@ -73,7 +74,7 @@ bool queue_known(const struct queue *q)
 }
 
 /* SQLite's locks and its shared memory do not work across machines. */
-static int local_disk(const char *path, struct err *e)
+int queue_local(const char *path, struct err *e)
 {
     static const struct {
         unsigned long type;
@@ -117,6 +118,15 @@ static int take(const char *path, int flags, const char *what, int *ret, struct 
     return 0;
 }
 
+bool queue_busy(const struct queue *q)
+{
+    int fd = open(q->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool busy = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+    if (fd >= 0)
+        close(fd);
+    return busy;
+}
+
 int queue_lock(struct queue *q, struct err *e)
 {
     char path[PATH_MAX];
@@ -128,7 +138,7 @@ int queue_lock(struct queue *q, struct err *e)
             "%s cannot be made: %s; if the queue is read-only, set store.dir "
             "and results.dir to places that can be written",
             q->state, strerror(errno));
-    if (local_disk(q->state, e) < 0 || intake_mark(q->state, 0700, e) < 0)
+    if (queue_local(q->state, e) < 0 || intake_mark(q->state, 0700, e) < 0)
         return -1;
     snprintf(path, sizeof path, "%s/lock", q->state);
     return take(path, O_RDWR | O_CREAT, q->state, &q->lock_state, e);

@@ -22,6 +22,12 @@ int queue_find(struct queue *q, const char *dir, const struct conf *conf,
 /* Is there state already? */
 bool queue_known(const struct queue *q);
 
+/* Is a runner at work on it? */
+bool queue_busy(const struct queue *q);
+
+/* 0 where the store is safe; -1 on a network file system, `e` says what to do. */
+int queue_local(const char *path, struct err *e);
+
 /*
  * Make the state directory (0700) and take the queue's lock, on the directory and on
  * the state. ERR_BUSY where another runner has it. The kernel frees it when we die.

@@ -57,6 +57,8 @@ enum {
     RAMP_DOUBLES_MS = 30000,
 };
 
+#define EARLY_LIVES 6  /* so long, in answers' lives, the first averages are doubted */
+#define EARLY_BIAS 0.5 /* by so much at first */
 #define SPEED_GUESS 0.08 /* tokens a ms */
 #define LIMIT_MAX 1e15
 #define TIME_MAX (INT64_C(1) << 52)
@@ -173,7 +175,13 @@ static struct forecast forecast_of(struct buckets *b, const struct bucket_group 
     double guess = max_tokens > 0 && max_tokens < OUTPUT_GUESS ? (double)max_tokens
                                                                : OUTPUT_GUESS;
     double weight = 8 * (1 - g->outputs / HISTORY);
-    f.out = (g->outputs * g->out + weight * guess) / (g->outputs + weight);
+    /* And of many that began together the longer ones are still out, for some answers'
+     * time: an average of those that ended is too low until then. */
+    double life = EARLY_LIVES * most(b->all.took_ms, BEGIN_MS);
+    double seen = g->out *
+                  (1 +
+                   EARLY_BIAS * within(1 - (double)(b->at - b->began_at) / life, 0, 1));
+    f.out = (g->outputs * seen + weight * guess) / (g->outputs + weight);
     f.out = within(f.out, 1, TOKENS_MAX);
     return f;
 }

@@ -17,7 +17,7 @@ struct cmd_args {
     const char *conf_file;
     const char **sets; /* "section.key=value" */
     int sets_len;
-    bool json, quiet, accept_changes, accept_empty, forget;
+    bool json, quiet, paid, accept_changes, accept_empty, forget;
     int64_t first;
     int64_t until_wall;
     const char *format, *only, *by;
@@ -34,11 +34,16 @@ struct cmd {
     cmd_fn *run;
 };
 
-cmd_fn cmd_run, cmd_plan, cmd_status, cmd_results, cmd_costs, cmd_retry, cmd_cancel,
-    cmd_settle, cmd_explain, cmd_grade, cmd_route, cmd_options;
+cmd_fn cmd_run, cmd_plan, cmd_check, cmd_status, cmd_results, cmd_costs, cmd_retry,
+    cmd_cancel, cmd_settle, cmd_explain, cmd_grade, cmd_route, cmd_options;
 
-/* The configuration in its order, checked; and the queue's places. */
+/* The configuration in its order, checked. Where it has several mistakes each is printed,
+ * and `e` says how many. */
 int cmd_conf(const struct cmd_args *a, struct conf *c, struct err *e);
+
+/* The same (DIR may be NULL), each mistake told to `on_mistake` and nothing printed. */
+int cmd_conf_each(const struct cmd_args *a, struct conf *c, conf_mistake_fn *on_mistake,
+                  void *arg, struct err *e);
 
 /* The built-in catalogue, and what `catalog.file` lays over it. NULL: `e` says why. */
 struct catalog;

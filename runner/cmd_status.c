@@ -7,14 +7,11 @@
 #include "runner/err.h"
 #include "runner/shared.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { SHOWN_MAX = 10 };
 
@@ -86,15 +83,6 @@ static void open_accounts(struct looking *k)
         *k->account == '\0' || account_dir(dir, sizeof dir, &e) < 0)
         return;
     k->accounts = account_open(dir, &e);
-}
-
-static bool running(const struct queue *q)
-{
-    int fd = open(q->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool busy = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0;
-    if (fd >= 0)
-        close(fd);
-    return busy;
 }
 
 static const char *const bucket_names[] = {[BUCKET_REQUESTS] = "requests",
@@ -219,8 +207,8 @@ static int status(const struct cmd_args *a, struct looking *k, const struct queu
     if (store_totals(k->st, &t, k->e) < 0 || store_lanes(k->st, on_lane, k, k->e) < 0)
         return -1;
     bool halted = k->accounts && account_halt(k->accounts, k->account, &h, k->e) == 1;
-    (a->json ? print_json(k, &t, running(q), halted ? &h : NULL)
-             : print_text(k, &t, running(q), halted ? &h : NULL, a->dir));
+    (a->json ? print_json(k, &t, queue_busy(q), halted ? &h : NULL)
+             : print_text(k, &t, queue_busy(q), halted ? &h : NULL, a->dir));
     return 0;
 }
 

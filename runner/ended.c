@@ -750,6 +750,9 @@ static void tell_end(struct runner *r, const struct live *l, const struct move *
     if (!done && !l->canceled)
         log_warn("job=%s %s outcome=%s: %s", l->job.name, job_state_name(v->to),
                  job_outcome_name(v->outcome), v->text ? v->text : "");
+    if (!done && !l->canceled)
+        tell_failure(r->tell, l->job.name,
+                     v->text ? v->text : job_outcome_name(v->outcome));
     if (!tell_wants_events(r->tell))
         return;
     struct textbuf name = {0}, says = {0};
@@ -826,6 +829,7 @@ static void back_to_wait(struct runner *r, struct live *l, const struct move *v)
 static void came_to_rest(struct runner *r, struct live *l, const struct move *v)
 {
     r->tally.queued--;
+    l->lane->done++;
     if (v->to == JOB_DONE)
         r->tally.done++;
     else if (v->to == JOB_PARKED)
@@ -854,6 +858,7 @@ void ended_settled(struct runner *r, const struct move *v)
     money_settled(r, l, v);
     if (v->at.state == ATTEMPT_ANSWERED) {
         r->tally.spent += v->at.cost;
+        l->lane->cost += v->at.cost;
         r->tally.tokens_in += v->at.usage.input + v->at.usage.cache_read +
                               v->at.usage.cache_write_5m + v->at.usage.cache_write_1h;
         r->tally.tokens_out += v->at.usage.output;

@@ -46,6 +46,7 @@ struct http_call {
     curl_off_t sent;      /* of the body, when the watchdog looked last */
     bool left;            /* the request was written, or is being written */
     bool began;           /* a byte of the answer came */
+    bool elsewhere;       /* the handle was last set to another URL, or to a GET */
     bool headed;          /* the empty line behind the headers came */
     curl_socket_t socket; /* the last that was watched for it */
     bool streaming;       /* its body goes to on_bytes */
@@ -138,10 +139,12 @@ static int on_departure(void *arg, char *to_ip, char *from_ip, int to_port,
     return CURL_PREREQFUNC_OK;
 }
 
-static bool kept_header(const char *line, size_t len)
+static bool kept_header(const struct http_call *c, const char *line, size_t len)
 {
     static const char *const names[] = {"retry-after", "x-should-retry", "request-id",
                                         "anthropic-", "content-type"};
+    if (c->elsewhere && len > 5 && strncasecmp(line, "date:", 5) == 0)
+        return true; /* whoever asks a question may ask the time */
     if (len == 0 || strchr("rxacRXAC", *line) == NULL)
         return false;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -180,7 +183,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
         c->headed = true;
         tell_headers(c);
     }
-    if (!kept_header(line, len) || c->headers_len + len + 2 > sizeof c->headers)
+    if (!kept_header(c, line, len) || c->headers_len + len + 2 > sizeof c->headers)
         return len;
     char *to = c->headers + c->headers_len;
     bool name = true;
@@ -515,6 +518,19 @@ static struct http_call *call_new(struct http *h)
     return c;
 }
 
+/* What differs from the many POSTs to one place; the handle is used again. */
+static CURLcode aim(struct http *h, struct http_call *c, const struct http_post *p)
+{
+    bool elsewhere = p->url || p->get, was = c->elsewhere;
+    CURLcode rc = CURLE_OK;
+    if (!elsewhere && !was)
+        return rc;
+    c->elsewhere = elsewhere;
+    rc = curl_easy_setopt(c->easy, CURLOPT_URL, p->url ? p->url : h->url);
+    return rc ? rc
+              : curl_easy_setopt(c->easy, p->get ? CURLOPT_HTTPGET : CURLOPT_POST, 1L);
+}
+
 struct http_call *http_post(struct http *h, const struct http_post *p, struct err *e)
 {
     struct http_call *c = h->kept;
@@ -537,7 +553,7 @@ struct http_call *http_post(struct http *h, const struct http_post *p, struct er
     if (curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, p->body) ||
         curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE,
                          (curl_off_t)p->body_len) ||
-        curl_multi_add_handle(h->multi, c->easy) != CURLM_OK) {
+        aim(h, c, p) || curl_multi_add_handle(h->multi, c->easy) != CURLM_OK) {
         call_free(c);
         err_set(e, ERR_NOMEM, "the request could not be set up");
         return NULL;

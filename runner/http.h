@@ -37,6 +37,8 @@ typedef void http_answer_fn(void *arg, const struct answer *a);
 typedef void http_headers_fn(void *arg, const struct answer *a);
 
 struct http_post {
+    const char *url;  /* NULL: the client's own; else the `date` header is kept, too */
+    bool get;         /* a GET; it has no body */
     const char *body; /* borrowed until the call is over */
     size_t body_len;
     size_t max_answer;           /* a longer answer is BREAK_TOO_LARGE */
@@ -48,7 +50,7 @@ struct http_post {
 };
 
 /*
- * Start a POST. `on_answer` is called exactly once, from the loop, never from inside
+ * Start a POST (or a GET). `on_answer` is called exactly once, from the loop, never from inside
  * this call, unless http_cancel() comes first, in which case it is never called. The
  * answer is valid only while the callback runs; the call is gone when it returns.
  */

@@ -94,6 +94,15 @@ int key_load(const struct conf *conf, char *buf, size_t size, struct err *e)
         "no API key; set ANTHROPIC_API_KEY, api.key_file or api.key_command");
 }
 
+const char *key_from(const struct conf *conf)
+{
+    const char *key = getenv("ANTHROPIC_API_KEY");
+    return key && *key              ? "ANTHROPIC_API_KEY"
+           : *conf->api.key_file    ? "api.key_file"
+           : *conf->api.key_command ? "api.key_command"
+                                    : NULL;
+}
+
 void key_fingerprint(const char *key, char *buf, size_t size)
 {
     unsigned char digest[DIGEST_BYTES];

@@ -16,6 +16,9 @@ enum { KEY_MAX = 1024 };
 /* Copied into `buf`. -1: there is none, or it cannot be read; `e` says what to do. */
 int key_load(const struct conf *conf, char *buf, size_t size, struct err *e);
 
+/* Where key_load() looks, in words; NULL: nowhere. */
+const char *key_from(const struct conf *conf);
+
 /* A short digest of the key, to know the account by until an answer names it. */
 void key_fingerprint(const char *key, char *buf, size_t size);
 

@@ -49,6 +49,12 @@ struct lane {
     enum bucket bound;       /* what binds, as it was told last */
     int64_t bound_at;        /* since when something else does; 0: nothing else */
     char pace_says[BUCKETS_SAY_MAX];
+
+    /* of this run, for people */
+    int64_t done, timed_done, timed_at; /* the last two: when `speed` was taken */
+    picodollars cost;
+    double speed; /* jobs a minute, lately; 0: not known */
+
     struct cache cache;   /* who shares a prompt prefix, and who of them may go */
     int64_t cache_ask_at; /* all wait for a leader: until then; 0: for an event */
 

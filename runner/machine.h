@@ -254,6 +254,9 @@ void money_bill_own(struct runner *r);                       /* at its end */
 void money_renamed(struct runner *r); /* what was leased was of another account */
 void money_close(struct runner *r);
 
+/* show.c */
+void show_run(struct runner *r, bool last); /* the view, where there is one */
+
 /* shared.c */
 int shared_open(struct runner *r, struct err *e);
 void shared_close(struct runner *r);

@@ -22,6 +22,9 @@ static const struct cmd cmds[] = {
      COMMON "json first until accept-changes accept-empty", true, false, cmd_run},
     {"plan", "DIR", "what a run would send, its cost and time as ranges; sends nothing",
      COMMON "json", true, false, cmd_plan},
+    {"check", "[DIR]",
+     "before the night: configuration, key, models, limits, credit, disk",
+     COMMON "json paid", false, true, cmd_check},
     {"status", "DIR", "where the queue stands, and why what waits waits", COMMON "json",
      true, false, cmd_status},
     {"results", "DIR", "print the results, one JSON object a line or as text",
@@ -52,6 +55,7 @@ static const struct option_help {
     {"set", "SECTION.KEY=VALUE", "set one option; may be given many times"},
     {"first", "N", "a canary: send N jobs, then end"},
     {"until", "HH:MM", "send nothing after that time (local; up to 24 h ahead)"},
+    {"paid", NULL, "send one request that costs a fraction of a cent, too"},
     {"accept-changes", NULL, "send changed jobs again though they are many"},
     {"accept-empty", NULL, "it is meant that the queue is empty"},
     {"json", NULL, "for programs: events, or one object, on standard output"},
@@ -108,6 +112,12 @@ static int print_help(const struct cmd *c)
             "configuration, or consent is needed; 74 the store or results could not "
             "be\n"
             "written; 75 stopped with work left: run it again; 77 the key was refused");
+    if (c->run == cmd_check)
+        puts(
+            "\nexit: 0 ready; else what a run would exit with: 1 a job file cannot be\n"
+            "read; 2 configuration; 74 disk; 75 credit, a limit, the network, or "
+            "another\n"
+            "runner; 77 the key is refused");
     return 0;
 }
 
@@ -195,6 +205,8 @@ static int read_option(const struct cmd *c, struct cmd_args *a, const char *name
         *(*name == 'f' ? &a->folds : *name == 's' ? &a->seed : &a->rows) = n;
     } else if (strcmp(name, "json") == 0) {
         a->json = true;
+    } else if (strcmp(name, "paid") == 0) {
+        a->paid = true;
     } else if (strcmp(name, "quiet") == 0) {
         a->quiet = true;
     } else if (strcmp(name, "accept-changes") == 0) {
@@ -239,29 +251,75 @@ static int read_args(const struct cmd *c, struct cmd_args *a, int argc, char **a
     return 0;
 }
 
-int cmd_conf(const struct cmd_args *a, struct conf *c, struct err *e)
+static int set_one(struct conf *c, const char *text, struct err *e)
+{
+    char name[256];
+    struct err cause = {0};
+    const char *eq = strchr(text, '=');
+    snprintf(name, sizeof name, "%.*s", (int)(eq - text), text);
+    if (conf_set(c, name, eq + 1, &cause) == 0)
+        return 0;
+    err_wrap(&cause, "--set");
+    return conf_mistake(c, &cause, e);
+}
+
+int cmd_conf_each(const struct cmd_args *a, struct conf *c, conf_mistake_fn *on_mistake,
+                  void *arg, struct err *e)
 {
     char path[4200];
-    snprintf(path, sizeof path, "%s/nightmill.ini", a->dir);
-    if (conf_init(c, e) < 0 || conf_read(c, "/etc/nightmill.ini", true, false, e) < 0 ||
-        conf_read(c, path, true, true, e) < 0 ||
-        (a->conf_file && conf_read(c, a->conf_file, false, false, e) < 0) ||
-        conf_environment(c, e) < 0)
+    int rc = 0;
+    snprintf(path, sizeof path, "%s/nightmill.ini", a->dir ? a->dir : ".");
+    if (conf_init(c, e) < 0)
         return -1;
-    for (int i = 0; i < a->sets_len; i++) {
-        char name[256];
-        const char *eq = strchr(a->sets[i], '=');
-        snprintf(name, sizeof name, "%.*s", (int)(eq - a->sets[i]), a->sets[i]);
-        if (conf_set(c, name, eq + 1, e) < 0)
-            return err_wrap(e, "--set");
-    }
-    if (conf_check(c, e) < 0)
-        return -1;
-    if (*c->budget.zone) { /* in which days and months begin */
+    c->on_mistake = on_mistake;
+    c->mistake_arg = arg;
+    rc |= conf_read(c, "/etc/nightmill.ini", true, false, e);
+    if (a->dir)
+        rc |= conf_read(c, path, true, true, e);
+    if (a->conf_file)
+        rc |= conf_read(c, a->conf_file, false, false, e);
+    rc |= conf_environment(c, e);
+    for (int i = 0; i < a->sets_len; i++)
+        rc |= set_one(c, a->sets[i], e);
+    rc |= conf_check(c, e);
+    c->on_mistake = NULL;
+    if (rc == 0 && *c->budget.zone) { /* in which days and months begin */
         setenv("TZ", c->budget.zone, 1);
         tzset();
     }
-    return 0;
+    return rc;
+}
+
+/* One mistake is the error itself; of several each has a line. */
+struct mistakes {
+    int count;
+    char first[sizeof(((struct err *)NULL)->text)];
+};
+
+static void on_mistake(void *arg, const char *sentence)
+{
+    struct mistakes *m = arg;
+    if (m->count++ == 0) {
+        snprintf(m->first, sizeof m->first, "%s", sentence);
+        return;
+    }
+    if (m->count == 2)
+        fprintf(stderr, "nightmill: %s\n", m->first);
+    fprintf(stderr, "nightmill: %s\n", sentence);
+}
+
+int cmd_conf(const struct cmd_args *a, struct conf *c, struct err *e)
+{
+    struct mistakes m = {0};
+    if (cmd_conf_each(a, c, on_mistake, &m, e) == 0)
+        return 0;
+    if (m.count > 1) {
+        *e = (struct err){0};
+        err_set(e, ERR_CONF,
+                "%d mistakes in the configuration; mend them, then say it again",
+                m.count);
+    }
+    return -1;
 }
 
 struct catalog *cmd_catalog(const struct conf *conf, struct err *e)

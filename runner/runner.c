@@ -571,8 +571,14 @@ static void walked(struct runner *r)
         log_error("%s", e.text);
         return;
     }
-    if (t.known - t.gone == 0)
+    if (t.known - t.gone == 0) {
+        tell_line(
+            r->tell, false,
+            "no job files in %s; put .md, .txt, .json or .jsonl files there, then "
+            "run the same command",
+            r->o->queue->root);
         return;
+    }
     snprintf(says, sizeof says,
              "no job files were found where %" PRId64
              " jobs are known; if that is meant, say --accept-empty",
@@ -986,6 +992,7 @@ static void on_beat(uv_timer_t *t)
     shared_look(r);
     money_look(r);
     lanes_say(r, paces, sizeof paces);
+    show_run(r, false);
     tell_progress(r->tell, &r->tally, runner_elapsed(r),
                   r->out == 0 && *r->waits ? r->waits : NULL, paces);
     if (++r->beats % 5 == 0)
@@ -1441,6 +1448,7 @@ int runner_run(const struct runner_opts *o, struct err *e)
     } else {
         runner_poke(r);
         uv_run(&r->loop, UV_RUN_DEFAULT);
+        show_run(r, true);
         code = last_words(r, e);
         let_go(r);
         store_checkpoint(o->store);

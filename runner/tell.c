@@ -2,47 +2,62 @@
 
 #include "jobs/textbuf.h"
 #include "runner/log.h"
+#include "runner/screen.h"
+#include "runner/view.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { TERMINAL_EVERY_MS = 200, PLAIN_EVERY_MS = 10000 };
+enum { VIEW_EVERY_MS = 250, PLAIN_EVERY_MS = 10000, FAILURE_MAX = 300 };
 
 struct tell {
-    bool json, quiet, terminal, shown;
-    int64_t last_at;
+    bool json, quiet;
+    struct screen *screen; /* NULL: plain lines */
+    int columns, rows;     /* of the view; 0: the window is too small for one */
+    int64_t drawn_at, last_at;
+    char failures[VIEW_FAILURES][FAILURE_MAX]; /* the newest last */
     struct textbuf text;
 };
 
-static void take_away(struct tell *t)
+static int64_t mono_ms(void)
 {
-    if (t->shown)
-        fputs("\r\033[K", stderr);
-    t->shown = false;
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* Log lines go above the moving line. */
+/* Lines go above the view. */
 static void on_log(void *arg, const char *line)
 {
-    take_away(arg);
-    fprintf(stderr, "%s\n", line);
+    struct tell *t = arg;
+    int64_t now = mono_ms();
+    if (t->screen == NULL) {
+        fprintf(stderr, "%s\n", line);
+        return;
+    }
+    bool again = now - t->drawn_at >= VIEW_EVERY_MS;
+    if (again)
+        t->drawn_at = now;
+    screen_say(t->screen, line, again);
 }
 
 struct tell *tell_new(bool json, bool quiet)
 {
     struct tell *t = calloc(1, sizeof *t);
-    const char *term = getenv("TERM");
     if (t == NULL)
         return NULL;
     t->json = json;
     t->quiet = quiet;
-    t->terminal = !quiet && isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
+    /* Events on the same terminal would tear the view. */
+    if (!quiet && !(json && isatty(STDOUT_FILENO)))
+        t->screen = screen_new(STDERR_FILENO);
     t->last_at = -PLAIN_EVERY_MS / 2;
+    t->drawn_at = mono_ms() - VIEW_EVERY_MS;
     log_set_sink(on_log, t);
     return t;
 }
@@ -51,47 +66,57 @@ void tell_free(struct tell *t)
 {
     if (t == NULL)
         return;
-    take_away(t);
+    screen_free(t->screen);
     log_set_sink(NULL, NULL);
     textbuf_free(&t->text);
     free(t);
 }
 
-static int columns(void)
+bool tell_wants_view(struct tell *t, bool last)
 {
-    struct winsize w;
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 20 ? w.ws_col : 80;
+    int64_t now = mono_ms();
+    if (t->screen == NULL || (!last && now - t->drawn_at < VIEW_EVERY_MS))
+        return false;
+    t->drawn_at = now;
+    if (screen_size(t->screen, &t->columns, &t->rows))
+        return true;
+    t->columns = 0;
+    return false;
+}
+
+void tell_view(struct tell *t, struct view *v, bool last)
+{
+    struct view_lines lines;
+    for (int i = 0; i < VIEW_FAILURES; i++)
+        v->failures[i] = *t->failures[i] ? t->failures[i] : NULL;
+    view_draw(v, t->columns, t->rows, &lines);
+    screen_draw(t->screen, &lines);
+    if (last)
+        screen_keep(t->screen);
+}
+
+void tell_failure(struct tell *t, const char *job, const char *says)
+{
+    memmove(t->failures[0], t->failures[1], sizeof t->failures - FAILURE_MAX);
+    snprintf(t->failures[VIEW_FAILURES - 1], FAILURE_MAX, "%.120s: %.170s", job, says);
 }
 
 void tell_progress(struct tell *t, const struct tally *y, int64_t elapsed_ms,
                    const char *waits, const char *paces)
 {
     const char *label = waits ? " waiting: " : *paces ? " pace: " : "";
-    char usd[CATALOG_USD_MAX];
-    int64_t every = t->terminal ? TERMINAL_EVERY_MS : PLAIN_EVERY_MS;
-    if (t->quiet || elapsed_ms - t->last_at < every)
+    char usd[CATALOG_USD_MAX], line[1024];
+    if (t->quiet || (t->screen && t->columns > 0) ||
+        elapsed_ms - t->last_at < PLAIN_EVERY_MS)
         return;
     t->last_at = elapsed_ms;
-    catalog_usd(y->spent, usd);
-    if (!t->terminal) {
-        fprintf(stderr,
-                "progress done=%" PRId64 " failed=%" PRId64 " parked=%" PRId64
-                " in_flight=%d queued=%" PRId64 " spent_usd=%s elapsed_s=%" PRId64
-                "%s%s\n",
-                y->done, y->failed, y->parked, y->in_flight, y->queued, usd,
-                elapsed_ms / 1000, label, waits ? waits : paces);
-        return;
-    }
-    char line[512];
     snprintf(line, sizeof line,
-             "%" PRId64 " done, %" PRId64 " failed, %d in flight, %" PRId64
-             " to go  $%s  %" PRId64 ":%02" PRId64 "%s%s",
-             y->done, y->failed + y->parked, y->in_flight, y->queued, usd,
-             elapsed_ms / 60000, elapsed_ms / 1000 % 60, *label ? "  " : "",
+             "progress done=%" PRId64 " failed=%" PRId64 " parked=%" PRId64
+             " in_flight=%d queued=%" PRId64 " spent_usd=%s elapsed_s=%" PRId64 "%s%s",
+             y->done, y->failed, y->parked, y->in_flight, y->queued,
+             catalog_usd(y->spent, usd), elapsed_ms / 1000, label,
              waits ? waits : paces);
-    fprintf(stderr, "\r\033[K%.*s", columns() - 1, line);
-    fflush(stderr);
-    t->shown = true;
+    on_log(t, line);
 }
 
 void tell_line(struct tell *t, bool needs_person, const char *fmt, ...)
@@ -99,16 +124,15 @@ void tell_line(struct tell *t, bool needs_person, const char *fmt, ...)
     va_list ap;
     if (t->quiet && !needs_person)
         return;
-    take_away(t);
     va_start(ap, fmt);
-    textbuf_clear(&t->text);
-    char text[2048];
-    vsnprintf(text, sizeof text, fmt, ap);
+    char text[2048] = "nightmill: ";
+    size_t n = strlen(text);
+    vsnprintf(text + n, sizeof text - n, fmt, ap);
     va_end(ap);
     for (char *p = text; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             *p = ' '; /* what outsiders said must not steer the terminal */
-    fprintf(stderr, "nightmill: %s\n", text);
+    on_log(t, text);
 }
 
 bool tell_wants_events(const struct tell *t)

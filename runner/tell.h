@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 /*
- * What people and programs are told while a run goes on: on a terminal one line that
- * moves, elsewhere a line now and then, both on standard error; with --json events on
+ * What people and programs are told while a run goes on: on a terminal a view that is
+ * drawn over and over, elsewhere a line now and then, both on standard error; with --json events on
  * standard output, one object a line, each with `event` and `at`.
  */
 struct tally {
@@ -19,11 +19,19 @@ struct tally {
 };
 
 struct tell;
+struct view;
 
 struct tell *tell_new(bool json, bool quiet); /* NULL: no memory */
-void tell_free(struct tell *t);               /* takes the moving line away */
+void tell_free(struct tell *t);               /* takes the view away */
 
-/* Something to show, at most a few times a second; `waits` says why nothing moves, or
+/* Is it time to draw a view? Never where there is no terminal, or too small a one; at
+ * most four times a second, but for the `last`, which stays. */
+bool tell_wants_view(struct tell *t, bool last);
+/* Its `failures` are those told to tell_failure(). */
+void tell_view(struct tell *t, struct view *v, bool last);
+void tell_failure(struct tell *t, const char *job, const char *says);
+
+/* Where no view is drawn, a line now and then; `waits` says why nothing moves, or
  * is NULL; `paces` says what bounds each lane, or is "". `elapsed_ms` of the run. */
 void tell_progress(struct tell *t, const struct tally *y, int64_t elapsed_ms,
                    const char *waits, const char *paces);

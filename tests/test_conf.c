@@ -105,10 +105,12 @@ static void bad_values_say_what_is_wanted(void **state)
         {"jobs.in_doubt", "", "jobs.in_doubt = : want one of: again hold"},
         {"jobs.in_doubt", "agai", "jobs.in_doubt = agai: want one of: again hold"},
         {"api.stream", "again", "api.stream = again: want one of: auto always never"},
-        {"api.timeot", "30s", "api.timeot: no such option"},
-        {"in_flight", "3", "in_flight: no such option"},
-        {"", "3", ": no such option"},
-        {"tier.deep.colour", "red", "tier.deep.colour: no such option"},
+        {"api.timeot", "30s",
+         "api.timeot: no such option; `nightmill options` has all"},
+        {"in_flight", "3", "in_flight: no such option; `nightmill options` has all"},
+        {"", "3", ": no such option; `nightmill options` has all"},
+        {"tier.deep.colour", "red",
+         "tier.deep.colour: no such option; `nightmill options` has all"},
         {"tier.model", "x",
          "tier.model: want tier.NAME.OPTION, NAME of letters, digits, - and _"},
         {"tier..model", "x",
@@ -293,12 +295,15 @@ static void a_bad_ini_says_where_and_what(void **state)
     } cases[] = {
         {"[limits]\n\nin_flight = 0\n",
          ":3: limits.in_flight = 0: want a number from 1 to 1000"},
-        {"[limits]\nin_flght = 3\n", ":2: limits.in_flght: no such option"},
-        {"[limit]\nin_flight = 3\n", ":2: limit.in_flight: no such option"},
+        {"[limits]\nin_flght = 3\n",
+         ":2: limits.in_flght: no such option; `nightmill options` has all"},
+        {"[limit]\nin_flight = 3\n",
+         ":2: limit.in_flight: no such option; `nightmill options` has all"},
         {"in_flight = 3\n", ":1: in_flight: want a [section] before it"},
         {"[limits]\njust words\nin_flght = 3\n",
          ":2: want [section], name = value, or a comment"},
-        {"[limits]\nin_flght = 3\njust words\n", ":2: limits.in_flght: no such option"},
+        {"[limits]\nin_flght = 3\njust words\n",
+         ":2: limits.in_flght: no such option; `nightmill options` has all"},
         {"[limits]\nin_flight = 0\n\nattempts = 0\n",
          ":2: limits.in_flight = 0: want a number from 1 to 1000"},
         {"[limits]\njust words\n", ":2: want [section], name = value, or a comment"},
@@ -322,6 +327,58 @@ static void a_bad_ini_says_where_and_what(void **state)
         assert_string_equal(e.text, want);
         conf_free(&c);
     }
+}
+
+struct heard_of {
+    int count;
+    char text[1200];
+};
+
+static void on_mistake(void *arg, const char *sentence)
+{
+    struct heard_of *h = arg;
+    size_t n = strlen(h->text);
+    const char *name = strrchr(sentence, '/');
+    h->count++;
+    snprintf(h->text + n, sizeof h->text - n, "%s\n", name ? name + 1 : sentence);
+}
+
+static void
+all_mistakes_are_told_each_with_its_line_and_what_is_right_is_taken(void **state)
+{
+    (void)state;
+    struct conf c;
+    struct err e = {0};
+    struct heard_of h = {0};
+    char dir[SCRATCH_MAX];
+    conf_open(&c);
+    c.on_mistake = on_mistake;
+    c.mistake_arg = &h;
+    assert_int_equal(read_text(&c,
+                               "[limits]\nin_flight = 0\njust words\nfoo ; = 1\n"
+                               "attempts = 7\n[jobs\n[route a]\nfoo: 3\n",
+                               &e, dir),
+                     -1);
+    assert_string_equal(
+        h.text, "nightmill.ini:2: limits.in_flight = 0: want a number from 1 to "
+                "1000\n"
+                "nightmill.ini:3: want [section], name = value, or a comment\n"
+                "nightmill.ini:4: want [section], name = value, or a comment\n"
+                "nightmill.ini:6: want [section], name = value, or a comment\n"
+                "nightmill.ini:8: route.a.foo: no such option; `nightmill "
+                "options` has all\n");
+    assert_non_null(strstr(e.text, ":2: limits.in_flight"));
+    assert_int_equal(c.limits.attempts, 7);
+
+    h = (struct heard_of){0};
+    e = (struct err){0};
+    assert_int_equal(conf_set(&c, "tier.deep.fallback", "zebra", NULL), 0);
+    assert_int_equal(conf_set(&c, "tier.cheap.model", "", NULL), 0);
+    assert_int_equal(conf_set(&c, "route.a.match", "x*", NULL), 0);
+    assert_int_equal(conf_check(&c, &e), -1);
+    assert_int_equal(h.count, 3);
+    assert_string_equal(e.text, "[tier cheap]: want model = a model's id");
+    conf_free(&c);
 }
 
 static void the_longest_line_is_read_whole(void **state)
@@ -706,6 +763,8 @@ int main(void)
         cmocka_unit_test(groups_have_a_ceiling),
         cmocka_unit_test(an_ini_lays_its_values_over_what_is_there),
         cmocka_unit_test(a_bad_ini_says_where_and_what),
+        cmocka_unit_test(
+            all_mistakes_are_told_each_with_its_line_and_what_is_right_is_taken),
         cmocka_unit_test(the_longest_line_is_read_whole),
         cmocka_unit_test(an_indented_option_is_an_option),
         cmocka_unit_test(a_file_that_is_not_there_is_an_error_unless_it_is_optional),

@@ -371,6 +371,46 @@ static void a_request_is_what_the_caller_says(void **state)
     close_world(&w);
 }
 
+/* The handle is used again: what it asked before must not show in what comes next. */
+static void a_get_elsewhere_leaves_the_next_post_as_it_was(void **state)
+{
+    (void)state;
+    static const struct fake_reply dated = {
+        .status = 200,
+        .body = "hello",
+        .headers = "Date: Mon, 23 Nov 2026 02:00:00 GMT\r\n"};
+    struct world w = {0};
+    struct err e = {0};
+    char url[120];
+    open_world(&w, &dated, 1);
+    for (int i = 0; i < 2; i++) {
+        struct got g = {.http = w.http};
+        snprintf(url, sizeof url, "%s/else%d", w.api.url, i);
+        g.call = http_post(w.http,
+                           &(struct http_post){.url = url,
+                                               .get = true,
+                                               .max_answer = 300,
+                                               .on_answer = on_answer,
+                                               .arg = &g},
+                           &e);
+        assert_non_null(g.call);
+        run_until_told(&w, &g, 1);
+        assert_int_equal(g.status, 200);
+        assert_non_null(strstr(g.headers, "date: Mon, 23 Nov 2026 02:00:00 GMT\n"));
+        assert_non_null(strstr(w.api.request, i ? "/else1 HTTP" : "/else0 HTTP"));
+        assert_ptr_equal(strstr(w.api.request, "GET /v1/messages/else"), w.api.request);
+        assert_non_null(strstr(w.api.request, "x-api-key: sk-secret\r\n"));
+
+        struct got p = {0};
+        post(&w, &p);
+        run_until_told(&w, &p, 1);
+        assert_ptr_equal(strstr(w.api.request, "POST /v1/messages HTTP/1.1"),
+                         w.api.request);
+        assert_non_null(strstr(w.api.request, "\r\n\r\n{\"max_tokens\":1}"));
+    }
+    close_world(&w);
+}
+
 static void a_long_request_arrives_whole(void **state)
 {
     (void)state;
@@ -852,6 +892,7 @@ int main(void)
         cmocka_unit_test(a_refused_connection_let_nothing_leave),
         cmocka_unit_test(a_handshake_that_fails_let_nothing_leave),
         cmocka_unit_test(a_request_is_what_the_caller_says),
+        cmocka_unit_test(a_get_elsewhere_leaves_the_next_post_as_it_was),
         cmocka_unit_test(a_long_request_arrives_whole),
         cmocka_unit_test(what_was_sent_once_is_not_sent_again),
         cmocka_unit_test(a_connection_that_died_idle_is_replaced),

@@ -101,7 +101,9 @@ static void what_is_no_directory_is_no_queue(void **state)
     char says[PATH_MAX + 100];
     const char *name = scratch_path(dir, "nothing");
     assert_int_equal(queue_find(&q, name, &conf, &e), -1);
-    snprintf(says, sizeof says, "%s: No such file or directory", name);
+    snprintf(says, sizeof says,
+             "%s: No such file or directory; name the directory of your job files",
+             name);
     assert_int_equal(e.code, ERR_USAGE);
     assert_string_equal(e.text, says);
     queue_close(&q);

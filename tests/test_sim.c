@@ -792,6 +792,72 @@ static void estimates_of_input_are_wrong_by_a_jitter_and_charged_as_told(void **
 
 /* ---- money ---- */
 
+/* What a client asks before it sends: without money too, but not without a key. */
+static void models_are_told_one_by_one_and_need_a_key_but_no_credit(void **state)
+{
+    (void)state;
+    struct world w;
+    static const struct {
+        const char *key, *name;
+        long status;
+        const char *says;
+    } cases[] = {
+        {"k", "claude-opus-5-5", 200, "\"id\":\"claude-opus-5-5\""},
+        {"k", "claude-nope", 404, "model: claude-nope"},
+        {"k", "opus", 404, "model: opus"},
+        {"bad", "claude-opus-5-5", 401, "authentication_error"},
+        {NULL, "claude-opus-5-5", 401, "authentication_error"},
+    };
+    open_world(
+        &w, (const char *const[]){"credit.balance", "0", "auth.refuse", "bad", NULL});
+    for (size_t i = 0; i < CASES(cases); i++) {
+        struct reply r = {0};
+        api_model(w.api,
+                  &(struct api_request){.key = cases[i].key, .version = "2023-06-01"},
+                  cases[i].name, &r);
+        assert_int_equal(r.status, cases[i].status);
+        assert_non_null(strstr(r.body.at, cases[i].says));
+        reply_clear(&r);
+    }
+    close_world(&w);
+}
+
+static void counting_tokens_is_free_and_tells_of_credit_key_and_model(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *model, *credit;
+        long status;
+        const char *says;
+    } cases[] = {
+        {"k", "claude-haiku-5-5", "5", 200, "\"input_tokens\":"},
+        {"k", "claude-haiku-5-5", "0", 400, "credit balance is too low"},
+        {"k", "claude-nope", "5", 404, "model: claude-nope"},
+        {"bad", "claude-haiku-5-5", "5", 401, "authentication_error"},
+    };
+    for (size_t i = 0; i < CASES(cases); i++) {
+        struct world w;
+        struct reply r = {0};
+        char body[200];
+        open_world(&w, (const char *const[]){"credit.balance", cases[i].credit,
+                                             "auth.refuse", "bad", NULL});
+        snprintf(body, sizeof body,
+                 "{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":"
+                 "\"ping\"}]}",
+                 cases[i].model);
+        api_count_tokens(w.api,
+                         &(struct api_request){.key = cases[i].key,
+                                               .version = "2023-06-01",
+                                               .body = body,
+                                               .len = strlen(body)},
+                         &r);
+        assert_int_equal(r.status, cases[i].status);
+        assert_non_null(strstr(r.body.at, cases[i].says));
+        reply_clear(&r);
+        close_world(&w);
+    }
+}
+
 static void credit_is_charged_at_the_end_and_what_is_in_flight_completes(void **state)
 {
     (void)state;
@@ -1319,6 +1385,8 @@ int main(void)
         cmocka_unit_test(a_reset_ends_the_day_and_can_fill_every_bucket),
         cmocka_unit_test(the_meters_are_told_as_json_and_as_json_lines),
         cmocka_unit_test(estimates_of_input_are_wrong_by_a_jitter_and_charged_as_told),
+        cmocka_unit_test(models_are_told_one_by_one_and_need_a_key_but_no_credit),
+        cmocka_unit_test(counting_tokens_is_free_and_tells_of_credit_key_and_model),
         cmocka_unit_test(credit_is_charged_at_the_end_and_what_is_in_flight_completes),
         cmocka_unit_test(a_spend_limit_names_the_day_of_access),
         cmocka_unit_test(faults_fire_when_their_conditions_say_so),

@@ -1,0 +1,269 @@
+"""The errors of the first evening: each ends in a sentence that says what to do. And
+`nightmill check`, which finds them before the night."""
+import email.utils
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+from story import (AGAIN, CONSENT, DONE, KEY, KEY_REFUSED, STORE, Story, lines, wait_until)
+
+
+class Evening(Story):
+    def setUp(self):
+        self.s = self.sim()
+        self.q = self.queue(self.s)
+        self.q.write("a.md", "What is new?")
+
+    def last(self, ended, code, says):
+        """It ended so, and said so."""
+        self.assert_exit(code, ended)
+        self.assertRegex(ended.err, says)
+
+    def check(self, *args, **more):
+        """`check`, as a dictionary of what was found, by what was looked at."""
+        ended = self.q.tell("check", "--json", *args, **more)
+        told = json.loads(ended.out)
+        self.assertEqual(ended.code, told["exit"])
+        self.assertEqual("", ended.err)
+        for row in told["checks"]:
+            if row["level"] != "ok":
+                self.assertTrue(row["do"], f"it does not say what to do: {row}")
+        return ended.code, told["checks"]
+
+    def assert_found(self, found, code, level, what, says, do):
+        self.assertEqual(code, found[0], found[1])
+        rows = [r for r in found[1] if (r["level"], r["what"]) == (level, what)]
+        self.assertTrue(any(says in r["found"] and do in (r["do"] or "") for r in rows),
+                        found[1])
+
+
+class FirstErrors(Evening):
+    def test_without_a_key_both_say_where_one_may_come_from(self):
+        env = {"ANTHROPIC_API_KEY": ""}
+        self.last(self.q.run(env=env), CONSENT,
+                  r"no API key; set ANTHROPIC_API_KEY, api\.key_file or api\.key_command\n$")
+        self.assert_found(self.check(env=env), CONSENT, "FAIL", "key", "no API key",
+                          "export ANTHROPIC_API_KEY")
+        self.assertEqual(0, self.s.requests())
+
+    def test_a_wrong_key_is_refused_and_where_to_look_is_said(self):
+        env = {"ANTHROPIC_API_KEY": "sk-ant-wrong"}
+        s = self.sim("auth.keys=" + KEY)
+        env["ANTHROPIC_BASE_URL"] = s.url
+        self.last(self.q.run(env=env), KEY_REFUSED,
+                  r"the key was refused .*Check ANTHROPIC_API_KEY")
+        self.assert_found(self.check(env=env), KEY_REFUSED, "FAIL", "key",
+                          "the API refuses it", "a valid key")
+
+    def test_a_key_file_that_others_can_read_is_not_used(self):
+        path = os.path.join(self.q.base, "key")
+        with open(path, "w") as f:
+            f.write("sk-ant-in-a-file\n")
+        os.chmod(path, 0o644)
+        env, sets = {"ANTHROPIC_API_KEY": ""}, ["api.key_file=" + path]
+        self.last(self.q.run(env=env, sets=sets), CONSENT,
+                  r"others can read it; chmod 600 it\n$")
+        self.assert_found(self.check(env=env, sets=sets), CONSENT, "FAIL", "key",
+                          "others can read it; chmod 600 it", "put it right")
+        os.chmod(path, 0o600)
+        self.assert_found(self.check(env=env, sets=sets), DONE, "ok", "key",
+                          "api.key_file, accepted", "")
+
+    def test_a_wrong_model_is_named_with_the_tier_that_wants_it(self):
+        sets = ["tier.standard.model=claude-zebra"]
+        self.last(self.q.run(sets=sets), AGAIN,
+                  r"claude-zebra.* is closed .*Change the tier's model or give it a fallback")
+        self.assert_found(self.check(sets=sets), CONSENT, "FAIL", "model",
+                          "claude-zebra (tier standard): the API does not know it",
+                          "name a model")
+
+    def test_every_mistake_of_an_ini_is_told_at_once_with_its_line(self):
+        self.q.write("nightmill.ini",
+                     "[limits]\nin_flight = 0\njust words\n[jobs]\ntyer = deep\n")
+        ended = self.q.run()
+        self.assert_exit(CONSENT, ended)
+        for says in (r"ini:2: limits\.in_flight = 0: want a number from 1 to 1000\n",
+                     r"ini:3: want \[section\], name = value, or a comment\n",
+                     r"ini:5: jobs\.tyer: no such option; `nightmill options` has all\n",
+                     r"3 mistakes in the configuration; mend them, then say it again\n$"):
+            self.assertRegex(ended.err, says)
+        found = self.check()
+        self.assertEqual(3, sum(r["what"] == "configuration" for r in found[1]))
+        self.assert_found(found, CONSENT, "FAIL", "configuration",
+                          "ini:5: jobs.tyer: no such option", "mend that line")
+        self.assertEqual(0, self.s.requests())
+
+    def test_an_empty_directory_is_said_to_be_one(self):
+        self.q.remove("a.md")
+        self.last(self.q.run(), DONE, r"no job files in .*; put \.md, \.txt, \.json or "
+                                      r"\.jsonl files there, then run the same command\n")
+        self.assert_found(self.check(), DONE, "warn", "jobs", "no job files in",
+                          "put .md, .txt, .json or .jsonl files there")
+        self.assertEqual("", self.q.run("--quiet").err)
+
+    def test_a_directory_that_is_not_there_is_named(self):
+        shutil.rmtree(self.q.path)
+        ended = self.q.run()
+        self.assert_exit(CONSENT, ended)
+        self.assertRegex(ended.err, r"queue: No such file or directory; name the directory "
+                                    r"of your job files\n$")
+        self.assert_found(self.check(), CONSENT, "FAIL", "queue", "No such file",
+                          "name the directory")
+        os.makedirs(self.q.path)
+
+    def test_without_credit_both_say_so(self):
+        self.s.credit(set=0)
+        self.last(self.q.run(), AGAIN, r"out of credit .*Add credit, then run the same command")
+        self.assert_found(self.check(), AGAIN, "FAIL", "credit", "none is left", "add credit")
+        found = self.check()
+        self.assert_found(found, AGAIN, "warn", "account", "no credit", "sends one request")
+
+    def test_a_second_runner_is_sent_away(self):
+        go = threading.Event()
+        api = self.recorder(lambda _: go.wait() and None)
+        self.addCleanup(go.set)
+        r = self.start(self.q, env={"ANTHROPIC_BASE_URL": api.url})
+        wait_until(lambda: api.requests, why="the first runner")
+        self.last(self.q.run(), AGAIN, r"another nightmill is at work on .*; let it end, or "
+                                       r"look with `nightmill status`\n$")
+        self.assert_found(self.check(), AGAIN, "FAIL", "queue", "at work", "let it end")
+        go.set()
+        self.assert_exit(DONE, r.wait())
+
+    def test_a_full_disk_is_found_before_and_during(self):
+        where = tempfile.mkdtemp(prefix="nightmill-story-disk-")
+        self.addCleanup(shutil.rmtree, where, True)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "story", where],
+                          capture_output=True, check=False).returncode != 0:
+            self.skipTest("no right to mount")
+        self.addCleanup(subprocess.run, ["umount", where], check=True)
+        sets = [f"store.dir={where}/state"]
+        self.last(self.q.run(sets=sets + ["store.patience=1s"]), STORE,
+                  r"Nothing is lost; make room, then run the same command")
+        self.assert_found(self.check(sets=sets), STORE, "FAIL", "disk: state", "MiB free",
+                          "make room")
+
+    def test_a_place_that_nobody_may_write_is_found(self):
+        with open(os.path.join(self.q.base, "file"), "w") as f:
+            f.write("no directory")
+        sets = [f"results.dir={self.q.base}/file/results"]
+        self.assert_found(self.check(sets=sets), STORE, "FAIL", "disk: results",
+                          "cannot be written", "set another directory")
+
+
+class Check(Evening):
+    def test_when_all_is_well_it_says_so_and_leaves_no_trace(self):
+        before = self.q.files()
+        ended = self.q.tell("check")
+        self.assert_exit(DONE, ended)
+        self.assertTrue(ended.out.endswith("ready for the night\n"), ended.out)
+        self.assertNotIn("warn", ended.out)
+        self.assertNotIn("FAIL", ended.out)
+        self.assertEqual(before, self.q.files())
+        self.assertFalse(os.path.exists(os.path.join(self.q.base, "state")))
+        self.assertEqual((0, 0), (self.s.requests(), self.s.served()))
+        self.assertEqual((DONE, "", ""), tuple(self.q.tell("check", "--quiet")))
+
+    def test_paid_sends_one_tiny_request_and_tells_its_price(self):
+        s = self.sim("limits.rpm=50", "limits.itpm=30000", "limits.otpm=8000")
+        found = self.check("--paid", env={"ANTHROPIC_BASE_URL": s.url})
+        self.assert_found(found, DONE, "ok", "paid", "claude-haiku-5-5 answered; it cost $0.", "")
+        self.assert_found(found, DONE, "ok", "limits",
+                          "50 requests, 30000 input tokens, 8000 output tokens a minute", "")
+        self.assertEqual(1, s.requests())
+
+    def test_what_a_run_learned_is_told(self):
+        s = self.sim("limits.rpm=50", "limits.itpm=30000", "limits.otpm=8000")
+        env = {"ANTHROPIC_BASE_URL": s.url}
+        self.assert_exit(DONE, self.q.run(env=env))
+        self.assert_found(self.check(env=env), DONE, "ok", "limits",
+                          "sonnet-5.5: 50 requests, 30000 input tokens", "")
+
+    def test_models_that_retire_and_those_of_fallbacks_and_routes_are_looked_at(self):
+        path = os.path.join(self.q.base, "models.ini")
+        soon = time.strftime("%Y-%m-%d", time.localtime(time.time() + 9 * 86400))
+        with open(path, "w") as f:
+            f.write(f"[model claude-opus-4-6]\nretires = {soon}\n")
+        found = self.check(sets=["catalog.file=" + path, "tier.old.model=claude-opus-4-6",
+                                 "tier.deep.model=claude-none", "tier.deep.fallback=old",
+                                 "route.r.match=x*", "route.r.model=claude-nobody"])
+        self.assert_found(found, CONSENT, "warn", "model",
+                          f"claude-opus-4-6 (tier old): by the catalogue it retires on {soon}",
+                          "name its successor")
+        self.assert_found(found, CONSENT, "warn", "model", "claude-none (tier deep)",
+                          "its jobs take tier old")
+        self.assert_found(found, CONSENT, "FAIL", "model", "claude-nobody (route r)",
+                          "name a model")
+
+    def test_a_spend_limit_names_the_day(self):
+        s = self.sim("spend.limit=0")
+        self.assert_found(self.check(env={"ANTHROPIC_BASE_URL": s.url}), AGAIN, "FAIL",
+                          "credit", "a spend limit is reached", "wait until 20")
+
+    def test_an_endpoint_that_is_not_there_is_said_once(self):
+        found = self.check(env={"ANTHROPIC_BASE_URL": "http://127.0.0.1:1"})
+        self.assert_found(found, AGAIN, "FAIL", "endpoint", "does not answer",
+                          "check the network")
+        self.assertEqual(1, sum(r["level"] == "FAIL" for r in found[1]))
+
+    def test_a_proxy_is_told_without_its_password(self):
+        env = {"HTTPS_PROXY": "http://me:hush@127.0.0.1:1", "ANTHROPIC_API_KEY": "k",
+               "ANTHROPIC_BASE_URL": "https://127.0.0.1:1"}
+        found = self.check(env=env)
+        self.assert_found(found, AGAIN, "warn", "proxy", "through 127.0.0.1:1 (HTTPS_PROXY)",
+                          "unset it")
+        self.assertNotIn("hush", json.dumps(found))
+
+    def test_others_that_may_write_the_queue_are_a_warning(self):
+        os.chmod(self.q.path, 0o777)
+        self.assert_found(self.check(), DONE, "warn", "owner", "others can", "chmod go-w")
+
+    def test_it_works_without_a_directory(self):
+        words = [w for w in self.q.command("check") if w != self.q.path]
+        ended = subprocess.run(words, env=self.q.env, capture_output=True, text=True,
+                               cwd=self.q.base, check=False)
+        self.assertEqual(DONE, ended.returncode, ended.stderr)
+        self.assertNotIn("queue", ended.stdout)
+
+    def test_a_clock_that_is_off_is_noticed(self):
+        for off, level, says in ((3600, "warn", "behind the API's"),
+                                 (-3600, "warn", "ahead of the API's"),
+                                 (5, "ok", "as the API's")):
+            class Late(http.server.BaseHTTPRequestHandler):
+                ahead = off
+
+                def answer(self):
+                    self.rfile.read(int(self.headers.get("content-length", 0)))
+                    self.send_response_only(200)
+                    self.send_header("Date", email.utils.formatdate(
+                        time.time() + self.ahead, usegmt=True))
+                    self.send_header("content-type", "application/json")
+                    self.send_header("content-length", "2")
+                    self.end_headers()
+                    self.wfile.write(b"{}")
+
+                do_GET = do_POST = answer
+
+                def log_message(self, *_):
+                    pass
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Late)
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+            try:
+                found = self.check(
+                    env={"ANTHROPIC_BASE_URL": f"http://127.0.0.1:{server.server_port}"})
+            finally:
+                server.shutdown()
+                server.server_close()
+            self.assert_found(found, DONE, level, "clock", says, "timedatectl" if
+                              level == "warn" else "")
+
+
+if __name__ == "__main__":
+    unittest.main()
