@@ -23,7 +23,7 @@ build_in = set -o pipefail; echo "building in $(1)"; \
   $(MAKE) --no-print-directory -s -C $(1) -j $(JOBS) | { grep -v 'Built target' || true; }
 
 .PHONY: demo test build plain packages test-packages lint format bench bench-pace bench-money bench-route kill-campaign \
-  crash-campaign test-power valgrind fuzz tidy coverage top install clean
+  crash-campaign test-power valgrind fuzz tidy coverage top install deb clean
 
 demo: build
 	@sh sim/demo.sh build/release
@@ -46,6 +46,10 @@ test-packages:
 
 install: build
 	@cmake --install build/release
+
+# build/release/nightmill_VERSION_ARCH.deb
+deb: build
+	@cd build/release && umask 022 && cpack -G DEB >/dev/null && ls -1 $$PWD/*.deb
 
 # --- longer, each of its own ---
 

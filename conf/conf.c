@@ -165,6 +165,15 @@ static const struct opt options[] = {
      .min = SECOND,
      .max = 7 * 24 * HOUR,
      .help = "how long an endpoint may be unreachable before the run stops"},
+    {.name = "limits.longest_wait",
+     .type = OPT_DURATION,
+     .at = AT(limits.longest_wait_ms),
+     .def = "0s",
+     .min = 0,
+     .max = 30 * 24 * HOUR,
+     .help =
+         "a run that could send nothing for longer than this ends instead of waiting; "
+         "0: it waits as long as it takes"},
     {.name = "limits.mass_failure",
      .type = OPT_COUNT,
      .at = AT(limits.mass_failure),
@@ -1054,6 +1063,19 @@ int conf_check(const struct conf *c, struct err *e)
         CHECK(check_route(c, &c->routes[i], &cause));
 #undef CHECK
     return rc;
+}
+
+void conf_each_option(conf_option_fn *fn, void *arg)
+{
+    char name[160];
+    for (size_t i = 0; i < COUNT(options); i++)
+        fn(arg, options[i].name, options[i].def, options[i].choices, options[i].help);
+    for (size_t i = 0; i < COUNT(groups); i++)
+        for (size_t k = 0; k < groups[i].opts_len; k++) {
+            const struct opt *o = &groups[i].opts[k];
+            snprintf(name, sizeof name, "%s.NAME.%s", groups[i].kind, o->name);
+            fn(arg, name, o->def, o->choices, o->help);
+        }
 }
 
 static void print_option(FILE *to, const char *name, const char *value,

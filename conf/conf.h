@@ -76,7 +76,7 @@ struct conf {
         int stream;
     } api;
     struct {
-        int64_t in_flight, attempts, drain_ms, outage_ms, mass_failure;
+        int64_t in_flight, attempts, drain_ms, outage_ms, mass_failure, longest_wait_ms;
     } limits;
     struct {
         char *tier;
@@ -143,6 +143,12 @@ int conf_check(const struct conf *c, struct err *e);
 
 /* Tell a mistake found elsewhere (on a command line, say). Returns -1. */
 int conf_mistake(const struct conf *c, const struct err *cause, struct err *e);
+
+/* Every option, in the table's order: its full name ("tier.NAME.model" where there may be
+ * many), its default, its choices (or NULL) and its help. */
+typedef void conf_option_fn(void *arg, const char *name, const char *def,
+                            const char *choices, const char *help);
+void conf_each_option(conf_option_fn *fn, void *arg);
 
 /* The sample INI: every option at its default, with its help. */
 void conf_print_sample(FILE *to);

@@ -244,6 +244,12 @@ int store_each_result(struct store *st, int64_t seq, int64_t source,
 int store_result_of(struct store *st, int64_t job, store_result_fn *fn, void *arg,
                     struct err *e);
 
+/* The numbers of jobs at rest, in the order in which they came to it. Sorted by SQLite,
+ * which goes to a file of its own where they are many. */
+typedef int store_number_fn(void *arg, int64_t job);
+int store_each_finished(struct store *st, store_number_fn *fn, void *arg,
+                        struct err *e);
+
 /* Those whose answer is stored, and not judged yet. */
 int store_each_checking(struct store *st, store_result_fn *fn, void *arg,
                         struct err *e);

@@ -301,6 +301,7 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
       " WHERE j.source = ?2 AND j.seq > ?1 AND j.state >= 2")                          \
     X(RESULT, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS                               \
               ", e.message" JOB_FROM ATTEMPT_JOIN " WHERE j.id = ?1 AND j.state >= 2") \
+    X(FINISHED, "SELECT id FROM job WHERE seq > 0 AND state >= 2 ORDER BY seq")        \
     X(CHECKING, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS                             \
                 ", e.message" JOB_FROM ATTEMPT_JOIN " WHERE j.checking = 1")           \
     X(GRADES,                                                                          \
@@ -1629,6 +1630,16 @@ int store_result_of(struct store *st, int64_t job, store_result_fn *fn, void *ar
 {
     sqlite3_bind_int64(st->r[R_RESULT], 1, job);
     return result_rows(st, st->r[R_RESULT], fn, arg, e);
+}
+
+int store_each_finished(struct store *st, store_number_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_FINISHED];
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW)
+        if (fn(arg, sqlite3_column_int64(q, 0)) != 0)
+            break;
+    return finish(st, q, rc, e);
 }
 
 int store_each_checking(struct store *st, store_result_fn *fn, void *arg, struct err *e)

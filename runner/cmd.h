@@ -17,15 +17,21 @@ struct cmd_args {
     const char *conf_file;
     const char **sets; /* "section.key=value" */
     int sets_len;
-    bool json, quiet, paid, accept_changes, accept_empty, forget;
+    bool json, quiet, paid, accept_changes, accept_empty, forget, man;
     int64_t first;
     int64_t until_wall;
-    const char *format, *only, *by;
+    const char *format, *only, *by, *since, *order, *field, *completion;
     const char *eval, *train; /* CSV files of `route` */
     int64_t folds, seed, rows;
 };
 
 typedef int cmd_fn(const struct cmd_args *a);
+
+/* The tables of words in main.c, for whoever prints them. `arg` says what a value is:
+ * NULL: none is taken; "a|b": one of these; FILE: a path. */
+struct cmd_option {
+    const char *name, *arg, *help;
+};
 
 struct cmd {
     const char *name, *usage, *help;
@@ -35,7 +41,11 @@ struct cmd {
 };
 
 cmd_fn cmd_run, cmd_plan, cmd_check, cmd_status, cmd_results, cmd_costs, cmd_retry,
-    cmd_cancel, cmd_settle, cmd_explain, cmd_grade, cmd_route, cmd_options;
+    cmd_cancel, cmd_settle, cmd_explain, cmd_grade, cmd_route, cmd_init, cmd_options;
+
+const struct cmd *cmd_at(int i); /* NULL: there are no more */
+const struct cmd_option *cmd_option_at(int i);
+bool cmd_takes(const struct cmd *c, const char *option);
 
 /* The configuration in its order, checked. Where it has several mistakes each is printed,
  * and `e` says how many. */

@@ -57,6 +57,7 @@ enum stop {
     STOP_KEY,
     STOP_BUDGET,
     STOP_OUTAGE,
+    STOP_WAIT,
     STOP_STORE,
     STOP_DISK,
     STOP_RESULTS,

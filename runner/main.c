@@ -27,8 +27,8 @@ static const struct cmd cmds[] = {
      COMMON "json paid", false, true, cmd_check},
     {"status", "DIR", "where the queue stands, and why what waits waits", COMMON "json",
      true, false, cmd_status},
-    {"results", "DIR", "print the results, one JSON object a line or as text",
-     COMMON "format only", true, false, cmd_results},
+    {"results", "DIR", "print the results, as JSON lines, CSV or text",
+     COMMON "format only since order field", true, false, cmd_results},
     {"retry", "DIR [JOB...]", "queue failed and parked jobs again (JOB may be a glob)",
      COMMON, true, true, cmd_retry},
     {"cancel", "DIR JOB...", "take jobs out of the queue (JOB may be a glob)", COMMON,
@@ -43,14 +43,14 @@ static const struct cmd cmds[] = {
      COMMON, true, true, cmd_settle},
     {"route", "", "how well jobs could be routed: a table of outcomes, judged",
      "eval train folds seed rows json help", false, false, cmd_route},
-    {"options", "", "print nightmill.ini with every option at its default", "help",
-     false, false, cmd_options},
+    {"init", "DIR", "make a queue to begin with: settings and example jobs", "help",
+     true, false, cmd_init},
+    {"options", "", "print nightmill.ini with every option at its default",
+     "man completion help", false, false, cmd_options},
 };
 enum { CMDS = sizeof cmds / sizeof cmds[0] };
 
-static const struct option_help {
-    const char *name, *arg, *help;
-} option_helps[] = {
+static const struct cmd_option option_helps[] = {
     {"conf", "FILE", "read this INI after DIR/nightmill.ini"},
     {"set", "SECTION.KEY=VALUE", "set one option; may be given many times"},
     {"first", "N", "a canary: send N jobs, then end"},
@@ -60,8 +60,11 @@ static const struct option_help {
     {"accept-empty", NULL, "it is meant that the queue is empty"},
     {"json", NULL, "for programs: events, or one object, on standard output"},
     {"quiet", NULL, "say nothing unless a person is needed"},
-    {"format", "jsonl|text", "how results are printed (default jsonl)"},
+    {"format", "jsonl|csv|text", "how results are printed (default jsonl)"},
     {"only", "done|failed|parked", "only results in that state"},
+    {"since", "WHEN", "only what came to rest since 8h, 2d, a date, a date and time"},
+    {"order", "input|finished", "in the order of the jobs, or as they came to rest"},
+    {"field", "NAME,...", "these fields alone, such as job,cost_usd,text"},
     {"by", "day|model|tier|lane|tag|run", "what costs are summed up by (default day)"},
     {"eval", "FILE.csv",
      "rows of group,prompt,weak_ok,strong_ok to judge the router by"},
@@ -70,11 +73,13 @@ static const struct option_help {
     {"seed", "N", "which rows fall into which part (default 1)"},
     {"rows", "N", "learn from N rows of --eval, judge by the others"},
     {"forget", NULL, "drop what was learned from this queue's outcomes"},
+    {"man", NULL, "print the manual page instead"},
+    {"completion", "bash|zsh|fish", "print that shell's completion instead"},
     {"help", NULL, "this help"},
 };
 enum { OPTIONS = sizeof option_helps / sizeof option_helps[0] };
 
-static bool takes(const struct cmd *c, const char *option)
+bool cmd_takes(const struct cmd *c, const char *option)
 {
     size_t n = strlen(option);
     for (const char *p = c->options; *p;) {
@@ -84,6 +89,16 @@ static bool takes(const struct cmd *c, const char *option)
         p += len + strspn(p + len, " ");
     }
     return false;
+}
+
+const struct cmd *cmd_at(int i)
+{
+    return i < CMDS ? &cmds[i] : NULL;
+}
+
+const struct cmd_option *cmd_option_at(int i)
+{
+    return i < OPTIONS ? &option_helps[i] : NULL;
 }
 
 static void print_usage(FILE *to)
@@ -99,7 +114,7 @@ static int print_help(const struct cmd *c)
 {
     printf("usage: nightmill %s [OPTION...] %s\n%s\n\n", c->name, c->usage, c->help);
     for (int i = 0; i < OPTIONS; i++)
-        if (takes(c, option_helps[i].name)) {
+        if (cmd_takes(c, option_helps[i].name)) {
             char left[64];
             snprintf(left, sizeof left, "--%s%s%s", option_helps[i].name,
                      option_helps[i].arg ? " " : "",
@@ -175,14 +190,23 @@ static int read_option(const struct cmd *c, struct cmd_args *a, const char *name
         if (read_until(value, &a->until_wall) < 0)
             return wrong(c, "--until wants a time such as 07:00, not ", value);
     } else if (strcmp(name, "format") == 0) {
-        if (strcmp(value, "jsonl") != 0 && strcmp(value, "text") != 0)
-            return wrong(c, "--format wants jsonl or text, not ", value);
+        if (strcmp(value, "jsonl") != 0 && strcmp(value, "text") != 0 &&
+            strcmp(value, "csv") != 0)
+            return wrong(c, "--format wants jsonl, csv or text, not ", value);
         a->format = value;
     } else if (strcmp(name, "only") == 0) {
         if (strcmp(value, "done") != 0 && strcmp(value, "failed") != 0 &&
             strcmp(value, "parked") != 0)
             return wrong(c, "--only wants done, failed or parked, not ", value);
         a->only = value;
+    } else if (strcmp(name, "since") == 0) {
+        a->since = value;
+    } else if (strcmp(name, "field") == 0) {
+        a->field = value;
+    } else if (strcmp(name, "order") == 0) {
+        if (strcmp(value, "input") != 0 && strcmp(value, "finished") != 0)
+            return wrong(c, "--order wants input or finished, not ", value);
+        a->order = value;
     } else if (strcmp(name, "by") == 0) {
         static const char *const words[] = {"day",  "model", "tier",
                                             "lane", "tag",   "run"};
@@ -213,6 +237,13 @@ static int read_option(const struct cmd *c, struct cmd_args *a, const char *name
         a->accept_changes = true;
     } else if (strcmp(name, "accept-empty") == 0) {
         a->accept_empty = true;
+    } else if (strcmp(name, "man") == 0) {
+        a->man = true;
+    } else if (strcmp(name, "completion") == 0) {
+        if (strcmp(value, "bash") != 0 && strcmp(value, "zsh") != 0 &&
+            strcmp(value, "fish") != 0)
+            return wrong(c, "--completion wants bash, zsh or fish, not ", value);
+        a->completion = value;
     } else if (strcmp(name, "forget") == 0) {
         a->forget = true;
     }
@@ -224,7 +255,7 @@ static int read_args(const struct cmd *c, struct cmd_args *a, int argc, char **a
     struct option longs[OPTIONS + 1] = {0};
     int index, ch, n = 0;
     for (int i = 0; i < OPTIONS; i++)
-        if (takes(c, option_helps[i].name))
+        if (cmd_takes(c, option_helps[i].name))
             longs[n++] = (struct option){
                 option_helps[i].name,
                 option_helps[i].arg ? required_argument : no_argument, NULL, 1};

@@ -862,6 +862,14 @@ static bool canary_sung(const struct runner *r)
     return r->o->first > 0 && r->admitted >= r->o->first;
 }
 
+/* All that is left waits, and for longer than anybody wants to sit. */
+static void too_long(struct runner *r, int64_t at)
+{
+    int64_t wall = runner_wall(r) + at - runner_mono(r);
+    runner_begin_stop(r, STOP_WAIT, *r->waits ? r->waits : "jobs rest before a new try",
+                      wall);
+}
+
 /* Nothing was decided in this tick: is it over, or when does time change that? */
 static void rest_or_end(struct runner *r)
 {
@@ -874,6 +882,10 @@ static void rest_or_end(struct runner *r)
     bool taking_in = !r->intake_ended;
     bool waiting = admit_waiting(r, &at, r->waits, sizeof r->waits);
 
+    int64_t longest = r->conf->limits.longest_wait_ms;
+    if (!r->stop && longest > 0 && idle(r) && !taking_in && waiting &&
+        at - now > longest)
+        too_long(r, at);
     if (r->stop || canary_sung(r)) {
         if (idle(r) && (r->stop || !taking_in || canary_sung(r))) {
             r->phase = PHASE_ENDING;
@@ -1294,6 +1306,14 @@ static void tell_why(struct runner *r, int64_t left)
                   "api.base_url; the same command goes on with the %" PRId64
                   " waiting jobs.",
                   r->stop_says, left);
+        break;
+    case STOP_WAIT:
+        tell_line(r->tell, true,
+                  "stopped: nothing can be sent before %s (%s), which is longer than "
+                  "limits.longest_wait. %" PRId64
+                  " job%s; run the same command after that.",
+                  date_text(r->stop_until, date, sizeof date), r->stop_says, left,
+                  left == 1 ? " waits" : "s wait");
         break;
     case STOP_STORE:
         tell_line(r->tell, true,

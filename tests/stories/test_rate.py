@@ -53,6 +53,18 @@ class Rate(Story):
         self.assertEqual([], during)
         self.assertEqual([(1,)], self.q.db("SELECT max(attempts) FROM job"))
 
+    def test_a_hold_longer_than_the_longest_wait_ends_the_run(self):
+        self.q.write("d.jsonl", lines(5, model="deep"))
+        self.q.write("s.jsonl", lines(50, model="standard"))
+        self.refuse(OPUS, 600)
+        ended = self.q.run(sets=["limits.longest_wait=5m"])
+        self.assert_exit(AGAIN, ended)
+        self.assertRegex(ended.err, r"stopped: nothing can be sent before 20\d\d-\d\d-\d\d \d\d:"
+                                    r"\d\d UTC \(opus-5\.5: held .*longer than "
+                                    r"limits\.longest_wait\. 5 jobs wait")
+        self.assert_jobs(self.q, queued=5, done=50)
+        self.assertEqual([(0,)], self.q.db("SELECT max(attempts) FROM job WHERE state = 0"))
+
     def test_sigterm_in_the_middle_of_a_hold_ends_at_once_and_the_next_run_obeys(self):
         self.q.write("d.jsonl", lines(5, model="deep"))
         seconds = paced(4, 40)
