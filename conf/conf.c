@@ -1,6 +1,7 @@
 #include "conf/conf.h"
 
 #include "conf/catalog.h"
+#include "conf/hours.h"
 
 #include "runner/err.h"
 
@@ -306,6 +307,42 @@ static const struct opt options[] = {
      .help =
          "models and prices of your own, laid over the built-in ones (the form is that "
          "of conf/models.ini)"},
+
+    {.name = "window.open",
+     .type = OPT_STRING,
+     .at = AT(window.open),
+     .def = "",
+     .help = "the hours in which runs may send, such as 22:00-07:00 or Mon-Fri "
+             "22:00-07:00, by the clocks of budget.zone; empty: always"},
+
+    {.name = "notify.url",
+     .type = OPT_STRING,
+     .at = AT(notify.url),
+     .def = "",
+     .guarded = true,
+     .help = "asked for when a run begins (URL/start) and ends (URL/EXIT), as "
+             "healthchecks.io has it"},
+    {.name = "notify.on_finish",
+     .type = OPT_STRING,
+     .at = AT(notify.on_finish),
+     .def = "",
+     .guarded = true,
+     .help = "a command that is run when a run has ended; NIGHTMILL_EXIT, _DIR, _DONE, "
+             "_FAILED, _PARKED, _WAITING, _SPENT_USD and _SAYS tell it how"},
+    {.name = "notify.shell",
+     .type = OPT_CHOICE,
+     .at = AT(notify.shell),
+     .def = "no",
+     .choices = "no yes",
+     .guarded = true,
+     .help = "yes: run it through /bin/sh -c"},
+    {.name = "notify.textfile",
+     .type = OPT_STRING,
+     .at = AT(notify.textfile),
+     .def = "",
+     .guarded = true,
+     .help = "a file ending in .prom that node_exporter's textfile collector reads, "
+             "written whole when a run ends"},
 
     {.name = "intake.ignore",
      .type = OPT_WORDS,
@@ -1008,6 +1045,12 @@ static int check_zone(const char *zone, struct err *e)
     return 0;
 }
 
+static int check_window(const char *open, struct err *e)
+{
+    struct hours h;
+    return *open && hours_read(open, &h, e) < 0 ? err_wrap(e, "window.open") : 0;
+}
+
 static int check_tier(const struct conf *c, const struct tier *t, struct err *e)
 {
     char option[160];
@@ -1052,6 +1095,7 @@ int conf_check(const struct conf *c, struct err *e)
     } while (0)
     CHECK(check_url(c->api.base_url, &cause));
     CHECK(check_zone(c->budget.zone, &cause));
+    CHECK(check_window(c->window.open, &cause));
     CHECK(check_tier_name(c, "jobs.tier", c->jobs.tier, &cause));
     for (size_t i = 0; i < c->jobs.ladder.count; i++)
         CHECK(check_tier_name(c, "jobs.ladder", c->jobs.ladder.word[i], &cause));

@@ -100,6 +100,13 @@ struct conf {
         char *file;
     } catalog;
     struct {
+        char *open;
+    } window;
+    struct {
+        char *url, *on_finish, *textfile;
+        int shell; /* 1: on_finish through /bin/sh */
+    } notify;
+    struct {
         struct words ignore;
         int64_t settle_ms, max_bytes;
     } intake;

@@ -209,6 +209,8 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(LEARNED, "REPLACE INTO learned (key, at, what) VALUES (?1, ?2, ?3)")               \
     X(FORGET, "DELETE FROM learned")                                                     \
     X(GRADED, "UPDATE grade SET taken = 1 WHERE job = ?1")                               \
+    X(GRADED_APART, "DELETE FROM body WHERE job = ?1 AND job IN (SELECT id FROM job"     \
+                    " WHERE id = ?1 AND state = 2)")                                     \
     X(GRADED_BODY, "UPDATE job SET members = NULL WHERE id = ?1 AND state = 2")          \
     X(CHARGE, "UPDATE job SET attempts = attempts + ?2, silent = silent + ?3"            \
               " WHERE id = ?1 AND state = 0 AND revision = ?4")                          \
@@ -1077,11 +1079,11 @@ static int apply_forget(struct store *st, struct move *v)
     return run(st, W_FORGET) < 0 ? -1 : 0;
 }
 
-/* What was learned from needs its words no more. */
+/* What was learned from needs its words no more, unless it may be sent again. */
 static int apply_graded(struct store *st, struct move *v)
 {
     return run_id(st, W_GRADED, v->job) < 0 || run_id(st, W_GRADED_BODY, v->job) < 0 ||
-                   run_id(st, W_DROP_BODY, v->job) < 0
+                   run_id(st, W_GRADED_APART, v->job) < 0
                ? -1
                : 0;
 }

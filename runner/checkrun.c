@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { WORDS_MAX = 256, ENV_OWN = 3, HEARD_MAX = 400 };
+enum { WORDS_MAX = 256, HEARD_MAX = 400 };
 
 extern char **environ;
 
@@ -19,7 +19,7 @@ struct checkrun {
     uv_pipe_t in, err;
     uv_timer_t timer;
     uv_write_t write;
-    char *text, *own_env;
+    char *text;
     int open; /* handles that are not closed yet */
     bool ran, canceled, late, killed;
     int64_t status, timeout_ms;
@@ -166,7 +166,6 @@ static void on_closed(uv_handle_t *h)
     if (c->ran)
         tell(c);
     free(c->text);
-    free(c->own_env);
     free(c);
 }
 
@@ -253,34 +252,30 @@ static void on_text_written(uv_write_t *w, int status)
 
 static bool is_secret(const char *entry)
 {
-    static const char *const names[] = {"ANTHROPIC_API_KEY=", "ANTHROPIC_AUTH_TOKEN=",
-                                        "NIGHTMILL_JOB=", "NIGHTMILL_MODEL="};
+    static const char *const names[] = {
+        "ANTHROPIC_API_KEY=", "ANTHROPIC_AUTH_TOKEN=", "NIGHTMILL_"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strncmp(entry, names[i], strlen(names[i])) == 0)
             return true;
     return false;
 }
 
-/* The list is fresh; its strings are the process's own, or `own`. */
-static char **environment(const struct checkrun_what *w, char **own)
+/* The list is fresh; its strings are the process's own, or the caller's. */
+static char **environment(const struct checkrun_what *w)
 {
-    size_t n = 0, k = 0, job = strlen(w->job), model = strlen(w->model);
+    size_t n = 0, more = 0, k = 0;
     while (environ[n])
         n++;
-    char **list = calloc(n + ENV_OWN, sizeof *list);
-    *own = malloc(job + model + 64);
-    if (list == NULL || *own == NULL) {
-        free(list);
+    while (w->vars[more])
+        more++;
+    char **list = calloc(n + more + 1, sizeof *list);
+    if (list == NULL)
         return NULL;
-    }
     for (size_t i = 0; i < n; i++)
         if (!is_secret(environ[i]))
             list[k++] = environ[i];
-    char *at = *own;
-    list[k++] = at;
-    at += sprintf(at, "NIGHTMILL_JOB=%s", w->job) + 1;
-    list[k++] = at;
-    sprintf(at, "NIGHTMILL_MODEL=%s", w->model);
+    for (size_t i = 0; i < more; i++)
+        list[k++] = (char *)w->vars[i];
     return list;
 }
 
@@ -290,7 +285,7 @@ static int spawn(struct checkrun *c, uv_loop_t *loop, const struct checkrun_what
     char sh[] = "/bin/sh", dash_c[] = "-c";
     char *shell[] = {sh, dash_c, (char *)w->command, NULL};
     char **words = w->shell ? NULL : checkrun_words(w->command, e);
-    char **env = environment(w, &c->own_env);
+    char **env = environment(w);
     int rc = -1;
     if ((w->shell || words) && env == NULL)
         err_set(e, ERR_NOMEM, "out of memory");

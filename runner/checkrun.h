@@ -14,9 +14,7 @@ struct checkrun;
  * One program judges one answer: it reads the text on its standard input and ends with 0
  * if that passes. Its standard output is thrown away; what it says on standard error is
  * the reason. It runs in the queue's directory and in a process group of its own, with
- * the user's environment but for API keys, and with
- *
- *   NIGHTMILL_JOB    the job's name        NIGHTMILL_MODEL    the model that answered
+ * the user's environment but for API keys, and with variables of ours.
  */
 enum { CHECKRUN_WHY_MAX = 300, CHECKRUN_KILL_MS = 2000 };
 
@@ -31,8 +29,9 @@ struct checkrun_what {
     const char *command; /* words as a shell splits them, or a script for one */
     bool shell;          /* through /bin/sh -c */
     int64_t timeout_ms;
-    const char *cwd, *job, *model;
-    const char *text; /* copied */
+    const char *cwd;
+    const char *const *vars; /* "NIGHTMILL_JOB=..." up to a NULL; borrowed */
+    const char *text;        /* copied */
     size_t len;
 };
 

@@ -1,6 +1,7 @@
 #include "runner/cmd.h"
 
 #include "conf/catalog.h"
+#include "conf/hours.h"
 #include "jobs/account.h"
 #include "jobs/store.h"
 #include "runner/err.h"
@@ -8,6 +9,7 @@
 #include "runner/log.h"
 #include "runner/runner.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -35,6 +37,40 @@ static void warn_of_age(const struct conf *conf, const struct catalog *catalog)
     }
 }
 
+/*
+ * Until when may this run send? The sooner of --until and the window's end. 1: not now,
+ * and why was said. Outside its hours a run ends at once: cron and timers call it again,
+ * and a process that sits until the evening is one more thing to look after.
+ */
+static int closing_time(const struct cmd_args *a, const struct conf *conf,
+                        int64_t *until, const char **says)
+{
+    struct hours h;
+    struct err e = {0};
+    struct tm tm;
+    char text[32];
+    int64_t edge, now = (int64_t)time(NULL) * 1000;
+    *until = a->until_wall;
+    *says = "the time that --until names has come";
+    if (*conf->window.open == '\0' || hours_read(conf->window.open, &h, &e) < 0)
+        return 0;
+    if (!hours_open(&h, now, &edge)) {
+        time_t t = (time_t)(edge / 1000);
+        strftime(text, sizeof text, "%a %Y-%m-%d %H:%M", localtime_r(&t, &tm));
+        if (!a->quiet)
+            fprintf(stderr,
+                    "nightmill: nothing was sent: window.open = %s, and that is on %s "
+                    "again\n",
+                    conf->window.open, text);
+        return 1;
+    }
+    if (edge > 0 && (*until == 0 || edge < *until)) {
+        *until = edge;
+        *says = "the hours of window.open are over";
+    }
+    return 0;
+}
+
 static int run(const struct cmd_args *a, const struct conf *conf, struct queue *q,
                struct err *e)
 {
@@ -43,7 +79,11 @@ static int run(const struct cmd_args *a, const struct conf *conf, struct queue *
     struct account_store *accounts = NULL;
     struct store *store = NULL;
     int code = -1;
+    int64_t until;
+    const char *says;
 
+    if (closing_time(a, conf, &until, &says) > 0)
+        return EXIT_AGAIN;
     if (key_load(conf, key, sizeof key, e) < 0 || queue_lock(q, e) < 0 ||
         (catalog = cmd_catalog(conf, e)) == NULL ||
         account_dir(dir, sizeof dir, e) < 0 ||
@@ -63,7 +103,8 @@ static int run(const struct cmd_args *a, const struct conf *conf, struct queue *
                                             .accept_changes = a->accept_changes,
                                             .accept_empty = a->accept_empty,
                                             .first = a->first,
-                                            .until_wall = a->until_wall},
+                                            .until_wall = until,
+                                            .until_says = says},
                       e);
 out:
     explicit_bzero(key, sizeof key);

@@ -41,6 +41,7 @@ enum {
     RESETS_MAX = 64,
     CANCEL_AT_ONCE = 2000,
     CHECKING_MAX = 512, /* answers that wait for their programs: then nothing is sent */
+    UNTIL_MARGIN_MAX = 600000, /* ms before its time at which a run stops sending */
     DISK_MARGIN = 4 << 20,
     DISK_LOOK_MS = 500,
 };
@@ -152,6 +153,7 @@ struct runner {
     int64_t synced_at;
 
     struct quality *quality;
+    struct notify *notify;        /* NULL: no URL */
     int checking, checks_running; /* answers with programs; programs */
     bool checks_over;
 
@@ -241,6 +243,10 @@ void quality_grades(struct runner *r, struct moves *m);
 bool quality_grades_left(const struct runner *r);
 void quality_forget(struct runner *r);
 void quality_save(struct runner *r, struct moves *m, bool last);
+
+/* notify.c */
+void notify_begin(struct runner *r);
+void notify_end(struct runner *r, int code);
 
 /* money.c */
 bool money_ceilings(const struct runner *r);

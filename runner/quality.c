@@ -234,7 +234,10 @@ static void start_one(struct runner *r, struct live *l, const char *name)
     struct err e = {0};
     struct textbuf text = {0};
     const struct check_command *c = conf_check_command(r->conf, name);
-    char why[CHECK_WHY_MAX];
+    char why[CHECK_WHY_MAX], job[STORE_NAME_MAX + 64], model[256];
+    const char *const vars[] = {job, model, NULL};
+    snprintf(job, sizeof job, "NIGHTMILL_JOB=%s", l->job.name);
+    snprintf(model, sizeof model, "NIGHTMILL_MODEL=%s", l->routed.model);
     results_text(&text, l->message, l->message_len);
     if (c && !text.failed)
         l->checkrun = checkrun_start(
@@ -243,8 +246,7 @@ static void start_one(struct runner *r, struct live *l, const char *name)
                                     .shell = c->shell == 1,
                                     .timeout_ms = c->timeout_ms,
                                     .cwd = r->o->queue->root,
-                                    .job = l->job.name,
-                                    .model = l->routed.model,
+                                    .vars = vars,
                                     .text = text.len ? text.at : "",
                                     .len = text.len},
             on_check_end, l, &e);

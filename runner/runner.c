@@ -657,7 +657,7 @@ static void open_gate(struct runner *r, bool may, struct moves *m)
 
 static void revise(struct runner *r, struct moves *m)
 {
-    if (r->staged == 0 || !r->gate_open || r->out > 0 || r->stop)
+    if (r->staged == 0 || !r->gate_open || r->out > 0 || r->checking > 0 || r->stop)
         return;
     if (!r->consented && !consent_given(r, m))
         return;
@@ -765,11 +765,29 @@ static void tell_account(struct runner *r, struct moves *m)
     r->account_untold = false;
 }
 
+/* How long what left last may take: nothing leaves later than so long before the end. */
+static int64_t time_out(struct runner *r)
+{
+    double longest = 0;
+    if (runner_wall(r) + UNTIL_MARGIN_MAX < r->o->until_wall)
+        return 0;
+    for (struct lane *l = r->lanes; l; l = l->next) {
+        const struct buckets *b = l->in_flight > 0 || l->ready > 0
+                                      ? shared_buckets(r, l)
+                                      : NULL;
+        if (b && b->all.outputs > 0 && b->all.took_ms > longest)
+            longest = b->all.took_ms;
+    }
+    shared_done(r);
+    return longest * 2 < UNTIL_MARGIN_MAX ? (int64_t)(longest * 2) : UNTIL_MARGIN_MAX;
+}
+
 static void check_time(struct runner *r)
 {
     int64_t now = runner_mono(r);
-    if (!r->stop && r->o->until_wall && runner_wall(r) >= r->o->until_wall)
-        runner_begin_stop(r, STOP_UNTIL, "the time that --until names has come", 0);
+    if (!r->stop && r->o->until_wall &&
+        runner_wall(r) + time_out(r) >= r->o->until_wall)
+        runner_begin_stop(r, STOP_UNTIL, r->o->until_says, 0);
     if (!r->stop && r->endpoint.open &&
         now - r->endpoint.since > r->conf->limits.outage_ms)
         runner_begin_stop(r, STOP_OUTAGE, r->endpoint_says, 0);
@@ -1466,10 +1484,12 @@ int runner_run(const struct runner_opts *o, struct err *e)
         code = failed_to_start(e);
         let_go(r);
     } else {
+        notify_begin(r);
         runner_poke(r);
         uv_run(&r->loop, UV_RUN_DEFAULT);
         show_run(r, true);
         code = last_words(r, e);
+        notify_end(r, code);
         let_go(r);
         store_checkpoint(o->store);
     }

@@ -20,6 +20,9 @@ struct told {
     char why[CHECKRUN_WHY_MAX];
 };
 
+static const char *const vars[] = {"NIGHTMILL_JOB=dir/a job",
+                                   "NIGHTMILL_MODEL=claude-x", NULL};
+
 static void on_end(void *arg, enum checkrun_end end, const char *why)
 {
     struct told *t = arg;
@@ -41,8 +44,7 @@ static struct told judge(const char *command, bool shell, const char *text, size
                                 .shell = shell,
                                 .timeout_ms = timeout_ms,
                                 .cwd = "/",
-                                .job = "dir/a job",
-                                .model = "claude-x",
+                                .vars = vars,
                                 .text = text,
                                 .len = len},
         on_end, &t, &e);
@@ -172,8 +174,7 @@ static void a_program_can_be_called_off(void **state)
                                         &(struct checkrun_what){.command = "sleep 600",
                                                                 .timeout_ms = 60000,
                                                                 .cwd = "/",
-                                                                .job = "a",
-                                                                .model = "m",
+                                                                .vars = vars,
                                                                 .text = "x",
                                                                 .len = 1},
                                         on_end, &t, &e);

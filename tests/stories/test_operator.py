@@ -260,5 +260,42 @@ class Hands(Story):
         self.assertEqual(AGAIN, by_name["run_ended"]["exit"])
 
 
+class Hours(Story):
+    def setUp(self):
+        self.s = self.sim()
+        self.q = self.queue(self.s)
+
+    @staticmethod
+    def clock(seconds):
+        return time.strftime("%H:%M", time.localtime(time.time() + seconds))
+
+    def test_outside_its_hours_a_run_sends_nothing_and_says_when(self):
+        self.q.write("a.md", "What?")
+        sets = [f"window.open={self.clock(3 * 3600)}-{self.clock(5 * 3600)}"]
+        ended = self.q.run(sets=sets)
+        self.assert_exit(AGAIN, ended)
+        self.assertRegex(ended.err, r"nothing was sent: window\.open = .*, and that is on "
+                                    r"\w{3} \d{4}-\d\d-\d\d \d\d:\d\d again")
+        self.assertEqual("", self.q.run("--quiet", sets=sets).err)
+        self.assertEqual(0, self.s.requests())
+        self.assert_exit(DONE, self.q.run(sets=[f"window.open={self.clock(-3600)}-"
+                                                f"{self.clock(3600)}"]))
+
+    @unittest.skipUnless(os.environ.get("STORY_LONG"), "takes a minute: set STORY_LONG")
+    def test_a_run_stops_sending_in_time_for_what_is_out_to_end(self):
+        # answers take about half a second; so long before the minute is full none leaves
+        while time.time() % 60 > 50:
+            time.sleep(0.2)
+        self.s.set(latency_ttft="500ms")
+        self.q.write("b.jsonl", lines(100000))
+        end = (time.time() // 60 + 1) * 60
+        ended = self.q.run(sets=["limits.in_flight=8", f"window.open=00:00-{self.clock(60)}"],
+                           timeout=100)
+        self.assert_exit(AGAIN, ended)
+        self.assertIn("stopped: the hours of window.open are over", ended.err)
+        self.assertLess(time.time(), end + 2 * SLOWER)
+        self.assert_jobs(self.q, done=self.s.served(), queued=100000 - self.s.served())
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -290,6 +290,18 @@ class Learning(Quality):
             self.assertRegex(why, r"learned: \d+ % right on (cheap|deep) expected.*"
                                   r"enough is 75 %")
 
+    def test_a_failed_job_that_was_graded_can_still_be_sent_again(self):
+        api = self.recorder(lambda r: says("no"))
+        q = self.queue(url=api.url)
+        q.write("a.md", "---\ncheck: json\n---\n" + "a long question " * 500)
+        self.assert_exit(FAILED, q.run())
+        labels = q.write("../labels.csv", "job,ok\na,wrong\n")
+        self.assert_exit(DONE, q.tell("grade", labels))
+        self.assert_exit(FAILED, q.run())
+        q.tell("retry")
+        self.assert_exit(FAILED, q.run())
+        self.assertEqual(api.requests[0].body["messages"], api.requests[1].body["messages"])
+
     def test_labels_that_fit_nothing_are_told_one_by_one(self):
         q = self.queue(self.sim())
         q.write("a.md", "What?")
