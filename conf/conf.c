@@ -175,6 +175,14 @@ static const struct opt options[] = {
      .help =
          "a run that could send nothing for longer than this ends instead of waiting; "
          "0: it waits as long as it takes"},
+    {.name = "limits.credit_probe",
+     .type = OPT_DURATION,
+     .at = AT(limits.credit_probe_ms),
+     .def = "1m",
+     .min = 100,
+     .max = HOUR,
+     .help = "how long --wait-for-credit waits before it tries one request; each time "
+             "twice as long, up to 15 times this"},
     {.name = "limits.mass_failure",
      .type = OPT_COUNT,
      .at = AT(limits.mass_failure),

@@ -76,7 +76,8 @@ struct conf {
         int stream;
     } api;
     struct {
-        int64_t in_flight, attempts, drain_ms, outage_ms, mass_failure, longest_wait_ms;
+        int64_t in_flight, attempts, drain_ms, outage_ms, mass_failure, longest_wait_ms,
+            credit_probe_ms;
     } limits;
     struct {
         char *tier;

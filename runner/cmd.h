@@ -17,7 +17,7 @@ struct cmd_args {
     const char *conf_file;
     const char **sets; /* "section.key=value" */
     int sets_len;
-    bool json, quiet, paid, accept_changes, accept_empty, forget, man;
+    bool json, quiet, paid, accept_changes, accept_empty, forget, man, wait_for_credit;
     int64_t first;
     int64_t until_wall;
     const char *format, *only, *by, *since, *order, *field, *completion;

@@ -102,6 +102,7 @@ static int run(const struct cmd_args *a, const struct conf *conf, struct queue *
                                             .quiet = a->quiet,
                                             .accept_changes = a->accept_changes,
                                             .accept_empty = a->accept_empty,
+                                            .wait_for_credit = a->wait_for_credit,
                                             .first = a->first,
                                             .until_wall = until,
                                             .until_says = says},

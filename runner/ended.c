@@ -92,6 +92,40 @@ static void halt(struct runner *r, enum stop why, const struct judgement *j)
     account_probe_end(r->o->accounts);
 }
 
+/*
+ * Credit is waited for: what has not left is taken back, and one request at a time goes to
+ * see, each after a longer while. It is on record for other runs as any halt is.
+ */
+static void await_credit(struct runner *r, const struct judgement *j)
+{
+    struct err e = {0};
+    struct account_halt h = {.at = runner_wall(r)};
+    int64_t first = r->conf->limits.credit_probe_ms, now = runner_mono(r);
+    bool known = r->credit_wait > 0;
+    if (known && now < r->account_hold)
+        return; /* others that had left tell the same */
+    r->credit_wait = known ? r->credit_wait * 2 : first;
+    if (r->credit_wait > 15 * first)
+        r->credit_wait = 15 * first;
+    r->account_hold = now + r->credit_wait;
+    snprintf(r->account_why, sizeof r->account_why,
+             "out of credit; one request goes in %.0f s to see",
+             (double)r->credit_wait / 1000);
+    r->probing = r->probe_looked = true;
+    snprintf(h.reason, sizeof h.reason, "%s", verdict_name(j->verdict));
+    snprintf(h.says, sizeof h.says, "%s", j->sentence);
+    if (account_halt_set(r->o->accounts, r->account, &h, &e) < 0)
+        log_warn("%s", e.text);
+    account_probe_end(r->o->accounts);
+    if (!known)
+        tell_line(
+            r->tell, true,
+            "out of credit (\"%s\"); waiting for it, and trying one request now and "
+            "then. Add credit, or end the run: the same command goes on later.",
+            j->sentence);
+    ended_cancel_all(r, true);
+}
+
 /* The account answered as it should: a halt on record is over. */
 static void unhalt(struct runner *r)
 {
@@ -99,6 +133,7 @@ static void unhalt(struct runner *r)
     if (!r->probing)
         return;
     r->probing = false;
+    r->credit_wait = 0;
     if (account_halt_clear(r->o->accounts, r->account, &e) < 0)
         log_warn("%s", e.text);
     account_probe_end(r->o->accounts);
@@ -110,7 +145,10 @@ static void act_at_once(struct runner *r, const struct judgement *j)
     int64_t now = runner_mono(r);
     switch (j->verdict) {
     case VERDICT_NO_CREDIT:
-        halt(r, STOP_NO_CREDIT, j);
+        if (r->o->wait_for_credit)
+            await_credit(r, j);
+        else
+            halt(r, STOP_NO_CREDIT, j);
         break;
     case VERDICT_SPEND_LIMIT:
         halt(r, STOP_SPEND_LIMIT, j);

@@ -170,7 +170,8 @@ struct runner {
     char fingerprint[64], account[ACCOUNT_NAME_MAX];
     bool account_learned, account_untold,
         probing;          /* probing: a halt is on record, one request goes */
-    int64_t account_hold; /* monotonic: a plan's limit */
+    int64_t account_hold; /* monotonic: a plan's limit, or credit that is waited for */
+    int64_t credit_wait;  /* ms; 0: there is credit, as far as is known */
     char account_why[LANE_WHY_MAX];
 
     bool results_failed; /* results could not be written; the store has them */

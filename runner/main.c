@@ -19,7 +19,8 @@
 
 static const struct cmd cmds[] = {
     {"run", "DIR", "run what is queued in DIR, then exit",
-     COMMON "json first until accept-changes accept-empty", true, false, cmd_run},
+     COMMON "json first until wait-for-credit accept-changes accept-empty", true, false,
+     cmd_run},
     {"plan", "DIR", "what a run would send, its cost and time as ranges; sends nothing",
      COMMON "json", true, false, cmd_plan},
     {"check", "[DIR]",
@@ -56,6 +57,8 @@ static const struct cmd_option option_helps[] = {
     {"first", "N", "a canary: send N jobs, then end"},
     {"until", "HH:MM", "send nothing after that time (local; up to 24 h ahead)"},
     {"paid", NULL, "send one request that costs a fraction of a cent, too"},
+    {"wait-for-credit", NULL,
+     "out of credit: stay, and try one request now and then, instead of ending"},
     {"accept-changes", NULL, "send changed jobs again though they are many"},
     {"accept-empty", NULL, "it is meant that the queue is empty"},
     {"json", NULL, "for programs: events, or one object, on standard output"},
@@ -237,6 +240,8 @@ static int read_option(const struct cmd *c, struct cmd_args *a, const char *name
         a->accept_changes = true;
     } else if (strcmp(name, "accept-empty") == 0) {
         a->accept_empty = true;
+    } else if (strcmp(name, "wait-for-credit") == 0) {
+        a->wait_for_credit = true;
     } else if (strcmp(name, "man") == 0) {
         a->man = true;
     } else if (strcmp(name, "completion") == 0) {

@@ -25,6 +25,7 @@ struct runner_opts {
     const char *key; /* copied where it is needed; wipe yours */
     bool json, quiet;
     bool accept_changes, accept_empty;
+    bool wait_for_credit;   /* probe now and then instead of ending */
     int64_t first;          /* a canary: send that many jobs and end; 0: all */
     int64_t until_wall;     /* wall ms after which nothing is sent; 0: none */
     const char *until_says; /* what that moment is; borrowed */

@@ -3,7 +3,7 @@ import datetime
 import os
 import unittest
 
-from story import AGAIN, DONE, KEY_REFUSED, SLOWER, Story, lines
+from story import AGAIN, DONE, KEY_REFUSED, SLOWER, Story, lines, wait_until
 
 # Every answer alike: 150 tokens of Sonnet are $0.0015, and the question next to nothing.
 ALIKE = "output.sigma=0"
@@ -149,6 +149,38 @@ class Credit(Story):
         self.assertEqual(s.served(), q.status()["jobs"]["done"])
         self.assert_exit(DONE, q.run())
         self.assert_each_once(s, 100)
+
+
+class Waiting(Story):
+    def test_who_waits_for_credit_goes_on_when_it_comes_and_sends_nothing_twice(self):
+        s = self.sim("credit.balance=0.02")
+        q = self.queue(s)
+        q.write("b.jsonl", lines(60))
+        r = self.start(q, "--wait-for-credit", sets=["limits.credit_probe=300ms",
+                                                     "limits.in_flight=8"])
+        wait_until(lambda: "out of credit" in r.so_far(), why="the end of the money")
+        # one at a time from then on, and each after a longer while
+        wait_until(lambda: len(s.log(status=400)) >= 11, why="some probes")
+        tried = [row["at_ms"] for row in s.log(status=400)][-3:]
+        self.assertGreater(tried[2] - tried[1], tried[1] - tried[0])
+        self.assertEqual(1, r.so_far().count("waiting for it, and trying one request"))
+        s.credit(infinite=True)
+        ended = r.wait()
+        self.assert_exit(DONE, ended)
+        self.assert_jobs(q, done=60)
+        self.assert_each_once(s, 60)
+        self.assertEqual([(1,)], q.db("SELECT max(attempts) FROM job"))
+        self.assertEqual([], q.status()["halts"])
+
+    def test_waiting_for_credit_ends_when_it_is_told_to(self):
+        s = self.sim("credit.balance=0")
+        q = self.queue(s)
+        q.write("b.jsonl", lines(5))
+        r = self.start(q, "--wait-for-credit")
+        wait_until(lambda: "out of credit" in r.so_far(), why="the end of the money")
+        r.terminate()
+        self.assert_exit(AGAIN, r.wait())
+        self.assert_jobs(q, queued=5)
 
 
 if __name__ == "__main__":
