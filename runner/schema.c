@@ -455,7 +455,7 @@ static int look_number(struct looking *l, json_t *s, json_t *x)
 
 static int look_array(struct looking *l, json_t *s, json_t *x)
 {
-    json_t *rule, *one;
+    json_t *rule;
     size_t i, n = json_array_size(x);
     if ((rule = json_object_get(s, "minItems")) && n < (size_t)json_integer_value(rule))
         return wrong(l, "%zu items, at least %" JSON_INTEGER_FORMAT " are wanted", n,
@@ -471,14 +471,13 @@ static int look_array(struct looking *l, json_t *s, json_t *x)
                 if (same(json_array_get(x, i), json_array_get(x, k)))
                     return wrong(l, "items %zu and %zu are the same", k, i);
     }
-    if ((rule = json_object_get(s, "items")))
-        json_array_foreach(x, i, one)
-        {
-            size_t was = go_down(l, NULL, i);
-            if (look(l, rule, one) < 0)
-                return -1;
-            go_up(l, was);
-        }
+    rule = json_object_get(s, "items");
+    for (i = 0; rule && i < n; i++) {
+        size_t was = go_down(l, NULL, i);
+        if (look(l, rule, json_array_get(x, i)) < 0)
+            return -1;
+        go_up(l, was);
+    }
     return 0;
 }
 

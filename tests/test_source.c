@@ -267,8 +267,8 @@ static void a_bad_line_says_what_is_wanted(void **state)
         {"{" BODY ",\"nightmill\":\"cheap\"}",
          "17: nightmill = \"cheap\": want an object"},
         {"{" BODY ",\"nightmill\":{\"teir\":\"cheap\"}}",
-         "17: unknown key \"teir\" in nightmill; want tier, priority, tags, max_cost "
-         "or cache"},
+         "17: unknown key \"teir\" in nightmill; want tier, priority, tags, "
+         "max_cost, cache, check or route"},
         {"{" BODY ",\"nightmill\":{\"tier\":\"a b\"}}",
          "17: nightmill.tier = \"a b\": want a tier's name, such as \"cheap\""},
         {"{" BODY ",\"nightmill\":{\"tier\":\"a\",\"tier\":\"a\"}}",

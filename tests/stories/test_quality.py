@@ -107,10 +107,10 @@ class Checks(Quality):
         api = self.recorder()
         q = self.queue(url=api.url)
         q.write("a.md", "---\ncheck: waits\n---\none")
-        r = self.start(q, sets=["check.waits.command=sleep 600", "check.waits.timeout=1h"])
+        r = self.start(q, sets=["check.waits.command=sleep 600", "check.waits.timeout=1h",
+                                "limits.drain=0s"])
         wait_until(lambda: api.requests and q.db("SELECT * FROM job WHERE checking = 1"),
                    why="a stored answer")
-        r.terminate()
         r.terminate()
         self.assert_exit(AGAIN, r.wait())
         self.assert_exit(DONE, q.run(sets=["check.waits.command=true"]))
