@@ -735,7 +735,7 @@ bool admit_waiting(struct runner *r, int64_t *ask_at, char *says, size_t size)
         soonest = now + 1000;
         snprintf(says, size, "%s", r->disk_says);
     }
-    if (waiting && r->probing && r->out == 0) {
+    if (waiting && r->probing && r->out == 0 && now >= r->account_hold) {
         soonest = now + 1000; /* another runner may be probing for us */
         snprintf(says, size, "one request at a time until the account answers");
     }

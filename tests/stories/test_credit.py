@@ -160,9 +160,13 @@ class Waiting(Story):
                                                      "limits.in_flight=8"])
         wait_until(lambda: "out of credit" in r.so_far(), why="the end of the money")
         # one at a time from then on, and each after a longer while
-        wait_until(lambda: len(s.log(status=400)) >= 11, why="some probes")
-        tried = [row["at_ms"] for row in s.log(status=400)][-3:]
-        self.assertGreater(tried[2] - tried[1], tried[1] - tried[0])
+
+        def gaps():
+            at = sorted(row["at_ms"] for row in s.log(status=400))
+            return [b - a for a, b in zip(at, at[1:]) if b - a > 250]
+        wait_until(lambda: len(gaps()) >= 3, why="some probes")
+        self.assertEqual(gaps(), sorted(gaps()))
+        self.assertGreater(gaps()[2], 3 * gaps()[0])
         self.assertEqual(1, r.so_far().count("waiting for it, and trying one request"))
         s.credit(infinite=True)
         ended = r.wait()
