@@ -69,6 +69,9 @@ enum move_kind {
     MOVE_RUN_TOTALS,
     MOVE_RUN_END,
     MOVE_META,
+    MOVE_PAUSE, /* `text`: since when, and the queue is not run; NULL: it is again */
+    MOVE_PRUNE, /* of the jobs from number `job` on: what came to rest before `now`, see
+                   store.keep; out: `job`: the number to go on with, 0: that was all */
 };
 
 /*

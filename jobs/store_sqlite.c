@@ -92,6 +92,13 @@ static const char *const migrations[] = {
     "CREATE TABLE grade (job INTEGER PRIMARY KEY, fine INT NOT NULL, at INT NOT NULL,"
     " taken INT NOT NULL DEFAULT 0);"
     "CREATE INDEX grade_open ON grade (job) WHERE taken = 0;",
+    /* What was pruned stays in the ledger, summed up. */
+    "CREATE TABLE pruned (day TEXT, model TEXT, tier TEXT, lane TEXT, tags TEXT, run "
+    "INT,"
+    " attempts INT NOT NULL, done INT NOT NULL, tokens_in INT NOT NULL, tokens_out INT"
+    " NOT NULL, cache_read INT NOT NULL, write_5m INT NOT NULL, write_1h INT NOT NULL,"
+    " cost INT NOT NULL, PRIMARY KEY (day, model, tier, lane, tags, run)) WITHOUT "
+    "ROWID;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 
@@ -245,18 +252,68 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
                   " tokens_out = tokens_out + ?4 WHERE id = ?1")                         \
     X(RUN_END, "UPDATE run SET ended = ?1, reason = ?2 WHERE ended IS NULL")             \
     X(META, "REPLACE INTO meta (key, value) VALUES (?1, ?2)")                            \
+    /* Only what lies in the results as well, and never the newest: its number would be
+     * given again. */  \
+    X(PRUNE_PICK,                                                                        \
+      "INSERT INTO doomed SELECT id FROM job WHERE id >= ?1 AND id < ?2 AND gone = 1"    \
+      " AND ((state >= 2 AND finished > 0 AND finished < ?3) OR"                         \
+      " (state = 0 AND sendings = 0)) AND seq < ?4 AND seq <= "                          \
+      "COALESCE((SELECT CAST(value AS INT) FROM meta WHERE key = 'results_seq'), 0)"     \
+      " AND id NOT IN (SELECT job FROM staged) AND id < (SELECT MAX(id) FROM job)")      \
+    X(PRUNE_DOUBT, "DELETE FROM doomed WHERE job IN (SELECT a.job FROM ending e JOIN"    \
+                   " sending a ON a.id = e.attempt WHERE e.state = 2)")                  \
+    X(PRUNE_SUM,                                                                         \
+      "INSERT INTO pruned SELECT date(a.started / 1000, 'unixepoch', 'localtime'),"      \
+      " COALESCE(a.model, ''), COALESCE(a.tier, ''), COALESCE(a.lane, ''),"              \
+      " COALESCE(j.tags, ''), a.run, COUNT(*), SUM(j.state = 2 AND j.last_attempt ="     \
+      " a.id), TOTAL(e.tokens_in), TOTAL(e.tokens_out), TOTAL(e.cache_read),"            \
+      " TOTAL(e.write_5m), TOTAL(e.write_1h), SUM(e.cost) FROM sending a JOIN ending "   \
+      "e"                                                                                \
+      " ON e.attempt = a.id JOIN job j ON j.id = a.job WHERE a.job IN (SELECT job "      \
+      "FROM"                                                                             \
+      " doomed) AND e.state <> 3 GROUP BY 1, 2, 3, 4, 5, 6 ON CONFLICT DO UPDATE SET"    \
+      " attempts = attempts + excluded.attempts, done = done + excluded.done,"           \
+      " tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out +"           \
+      " excluded.tokens_out, cache_read = cache_read + excluded.cache_read,"             \
+      " write_5m = write_5m + excluded.write_5m, write_1h = write_1h +"                  \
+      " excluded.write_1h, cost = cost + excluded.cost")                                 \
+    X(PRUNE_ENDING,                                                                      \
+      "DELETE FROM ending WHERE attempt IN (SELECT id FROM sending WHERE"                \
+      " job IN (SELECT job FROM doomed))")                                               \
+    X(PRUNE_SENDING, "DELETE FROM sending WHERE job IN (SELECT job FROM doomed)")        \
+    X(PRUNE_BODY, "DELETE FROM body WHERE job IN (SELECT job FROM doomed)")              \
+    X(PRUNE_GRADE, "DELETE FROM grade WHERE job IN (SELECT job FROM doomed)")            \
+    X(PRUNE_JOB, "DELETE FROM job WHERE id IN (SELECT job FROM doomed)")                 \
+    /* A bulk file's row stays: its results file may be added to one day. */             \
+    X(PRUNE_SOURCE, "DELETE FROM source WHERE gone = 1 AND bulk = 0 AND NOT EXISTS"      \
+                    " (SELECT 1 FROM job WHERE job.source = source.id) AND id <"         \
+                    " (SELECT MAX(id) FROM source)")                                     \
+    X(PRUNE_CLEAR, "DELETE FROM doomed")                                                 \
+    X(PRUNE_ANSWERS,                                                                     \
+      "UPDATE ending SET message = NULL WHERE message IS NOT NULL AND attempt IN"        \
+      " (SELECT j.last_attempt FROM job j JOIN source s ON s.id = j.source WHERE"        \
+      " j.id >= ?1 AND j.id < ?2 AND j.state = 2 AND j.finished > 0 AND j.finished < "   \
+      "?3"                                                                               \
+      " AND s.bulk = 0 AND j.seq <= COALESCE((SELECT CAST(value AS INT) FROM meta"       \
+      " WHERE key = 'results_seq'), 0))")                                                \
+    X(MAX_JOB, "SELECT COALESCE(MAX(id), 0) FROM job")                                   \
     X(MAX_SEQ, "SELECT COALESCE(MAX(seq), 0) FROM job WHERE seq > 0")                    \
     X(CLIP, "UPDATE job SET ready_at = ?1 + ready_span WHERE state = 0 AND"              \
             " ready_at > ?1 + ready_span")
 
-#define LEDGER(key)                                                                \
-    "SELECT " key ", COUNT(*), SUM(j.state = 2 AND j.last_attempt = a.id),"        \
-    " SUM(e.tokens_in), SUM(e.tokens_out), SUM(e.cache_read), SUM(e.write_5m),"    \
-    " SUM(e.write_1h), SUM(CASE e.state WHEN 1 THEN e.cost ELSE 0 END),"           \
-    " SUM(e.state = 2), SUM(CASE e.state WHEN 2 THEN e.cost ELSE 0 END),"          \
-    " SUM(CASE e.state WHEN 2 THEN a.worst ELSE 0 END)"                            \
-    " FROM ending e JOIN sending a ON a.id = e.attempt JOIN job j ON j.id = a.job" \
-    " WHERE e.state <> 3 GROUP BY 1 ORDER BY 1"
+#define LEDGER(live, old)                                                            \
+    "SELECT k, SUM(n), SUM(d), SUM(ti), SUM(tn), SUM(cr), SUM(w5), SUM(w1), SUM(c)," \
+    " SUM(x), SUM(xl), SUM(xh) FROM (SELECT " live " AS k, COUNT(*) AS n,"           \
+    " SUM(j.state = 2 AND j.last_attempt = a.id) AS d, SUM(e.tokens_in) AS ti,"      \
+    " SUM(e.tokens_out) AS tn, SUM(e.cache_read) AS cr, SUM(e.write_5m) AS w5,"      \
+    " SUM(e.write_1h) AS w1, SUM(CASE e.state WHEN 1 THEN e.cost ELSE 0 END) AS c,"  \
+    " SUM(e.state = 2) AS x, SUM(CASE e.state WHEN 2 THEN e.cost ELSE 0 END) AS xl," \
+    " SUM(CASE e.state WHEN 2 THEN a.worst ELSE 0 END) AS xh"                        \
+    " FROM ending e JOIN sending a ON a.id = e.attempt JOIN job j ON j.id = a.job"   \
+    " WHERE e.state <> 3 GROUP BY 1 UNION ALL SELECT " old                           \
+    ", attempts, done, tokens_in,"                                                   \
+    " tokens_out, cache_read, write_5m, write_1h, cost, 0, 0, 0 FROM pruned)"        \
+    " GROUP BY 1 ORDER BY 1"
 
 /* What the reader runs. */
 #define READS(X)                                                                       \
@@ -289,12 +346,12 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
       "SELECT " ATTEMPT_COLUMNS ", " JOB_COLUMNS " FROM ending e JOIN sending a"       \
       " ON a.id = e.attempt JOIN job j ON j.id = a.job JOIN source s ON s.id ="        \
       " j.source WHERE e.state = 2")                                                   \
-    X(LEDGER_DAY, LEDGER("date(a.started / 1000, 'unixepoch', 'localtime')"))          \
-    X(LEDGER_MODEL, LEDGER("a.model"))                                                 \
-    X(LEDGER_TIER, LEDGER("a.tier"))                                                   \
-    X(LEDGER_LANE, LEDGER("a.lane"))                                                   \
-    X(LEDGER_TAG, LEDGER("COALESCE(j.tags, '')"))                                      \
-    X(LEDGER_RUN, LEDGER("a.run"))                                                     \
+    X(LEDGER_DAY, LEDGER("date(a.started / 1000, 'unixepoch', 'localtime')", "day"))   \
+    X(LEDGER_MODEL, LEDGER("a.model", "model"))                                        \
+    X(LEDGER_TIER, LEDGER("a.tier", "tier"))                                           \
+    X(LEDGER_LANE, LEDGER("a.lane", "lane"))                                           \
+    X(LEDGER_TAG, LEDGER("COALESCE(j.tags, '')", "tags"))                              \
+    X(LEDGER_RUN, LEDGER("a.run", "run"))                                              \
     X(RESULTS,                                                                         \
       "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS ", e.message" JOB_FROM ATTEMPT_JOIN   \
       " WHERE j.seq > ?1 AND j.state >= 2 ORDER BY j.id")                              \
@@ -472,6 +529,8 @@ static int open_writer(struct store *st, const char *dir, bool sync, struct err 
     if (connect_to(st->path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, pragmas,
                    &st->writer, e) < 0 ||
         migrate(st->writer, e) < 0 ||
+        sqlite3_exec(st->writer, "CREATE TEMP TABLE doomed (job INTEGER PRIMARY KEY)",
+                     NULL, NULL, NULL) != SQLITE_OK ||
         prepare(st->writer, st->w, write_sql, W_COUNT, e) < 0)
         return -1;
     /* The file's own name must outlive a power cut as well. */
@@ -1248,6 +1307,46 @@ static int apply_doubt_over(struct store *st, struct move *v)
     return run_id(st, W_DOUBT_COST, v->attempt) < 0 ? -1 : 0;
 }
 
+static int apply_pause(struct store *st, struct move *v)
+{
+    v->changed = 1;
+    return apply_meta(st, "paused", v->text ? v->text : "");
+}
+
+/* Some thousand rows at a time: a commit is never long. */
+static int apply_prune(struct store *st, struct move *v)
+{
+    enum { ROWS_AT_ONCE = 5000 };
+    static const int forget[] = {W_PRUNE_SUM,   W_PRUNE_ENDING, W_PRUNE_SENDING,
+                                 W_PRUNE_BODY,  W_PRUNE_GRADE,  W_PRUNE_JOB,
+                                 W_PRUNE_SOURCE};
+    sqlite3_stmt *max = st->w[W_MAX_JOB], *pick = st->w[W_PRUNE_PICK],
+                 *answers = st->w[W_PRUNE_ANSWERS];
+    int64_t from = v->job, to = from + ROWS_AT_ONCE;
+    sqlite3_bind_int64(answers, 1, from);
+    sqlite3_bind_int64(answers, 2, to);
+    sqlite3_bind_int64(answers, 3, v->now);
+    v->changed = run(st, W_PRUNE_ANSWERS);
+    sqlite3_bind_int64(pick, 1, from);
+    sqlite3_bind_int64(pick, 2, to);
+    sqlite3_bind_int64(pick, 3, v->now);
+    sqlite3_bind_int64(pick, 4, st->next_seq - 1);
+    if (v->changed < 0 || run(st, W_PRUNE_CLEAR) < 0)
+        return -1;
+    int64_t doomed = run(st, W_PRUNE_PICK);
+    if (doomed > 0 && run(st, W_PRUNE_DOUBT) < 0)
+        return -1;
+    for (size_t i = 0; doomed > 0 && i < sizeof forget / sizeof forget[0]; i++)
+        if (run(st, forget[i]) < 0)
+            return -1;
+    if (doomed < 0 || sqlite3_step(max) != SQLITE_ROW)
+        return -1;
+    v->changed += doomed;
+    v->job = sqlite3_column_int64(max, 0) >= to ? to : 0;
+    sqlite3_reset(max);
+    return 0;
+}
+
 static int apply_request_done(struct store *st, struct move *v)
 {
     return run_id(st, W_DROP_REQUEST, v->count) < 0 ? -1 : 0;
@@ -1285,6 +1384,8 @@ static int (*const appliers[])(struct store *, struct move *) = {
     [MOVE_RUN_TOTALS] = apply_run_totals,
     [MOVE_RUN_END] = apply_run_end,
     [MOVE_META] = apply_meta_move,
+    [MOVE_PAUSE] = apply_pause,
+    [MOVE_PRUNE] = apply_prune,
 };
 
 int store_apply(struct store *st, struct moves *m, bool *full, struct err *e)

@@ -21,6 +21,8 @@ static const struct cmd cmds[] = {
     {"run", "DIR", "run what is queued in DIR, then exit",
      COMMON "json first until wait-for-credit accept-changes accept-empty", true, false,
      cmd_run},
+    {"watch", "DIR", "keep running: take new and changed jobs as they come",
+     COMMON "json accept-changes accept-empty", true, false, cmd_watch},
     {"plan", "DIR", "what a run would send, its cost and time as ranges; sends nothing",
      COMMON "json", true, false, cmd_plan},
     {"check", "[DIR]",
@@ -34,6 +36,10 @@ static const struct cmd cmds[] = {
      COMMON, true, true, cmd_retry},
     {"cancel", "DIR JOB...", "take jobs out of the queue (JOB may be a glob)", COMMON,
      true, true, cmd_cancel},
+    {"pause", "DIR", "send nothing of DIR until it is resumed", COMMON, true, false,
+     cmd_pause},
+    {"resume", "DIR", "go on after a pause", COMMON "accept-changes", true, false,
+     cmd_resume},
     {"costs", "DIR", "what was spent, by day or by another property", COMMON "json by",
      true, false, cmd_costs},
     {"explain", "DIR JOB...", "one job's life: why, what was tried, what it cost",
@@ -124,6 +130,11 @@ static int print_help(const struct cmd *c)
                      option_helps[i].arg ? option_helps[i].arg : "");
             printf("  %-26s %s\n", left, option_helps[i].help);
         }
+    if (c->run == cmd_watch)
+        puts(
+            "\nIt ends on SIGTERM or SIGINT, and reads its settings again on SIGHUP. "
+            "Where a\nrun would end (no credit, a ceiling, an outage, hours) it waits. "
+            "exit: as run");
     if (c->run == cmd_run)
         puts(
             "\nexit: 0 all done; 1 some jobs failed or are parked; 2 wrong usage or\n"
@@ -412,6 +423,7 @@ int main(int argc, char **argv)
     if (rc == 0) {
         log_setup(a.quiet ? LOG_ERROR : LOG_INFO);
         signal(SIGPIPE, SIG_IGN);
+        signal(SIGIO, SIG_IGN); /* a lease that was asked for is wanted back */
         curl_global_init(CURL_GLOBAL_DEFAULT);
         rc = c->run(&a);
         curl_global_cleanup();
