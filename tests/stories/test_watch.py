@@ -171,6 +171,24 @@ class Files(Watching):
         self.ended(r)
 
 
+    def test_while_nothing_is_to_do_no_connection_is_kept(self):
+        r = self.ready()
+        fds = f"/proc/{r.pid}/fd"
+
+        def connections():
+            links = (os.path.join(fds, n) for n in os.listdir(fds))
+            return sum(os.readlink(p).startswith("socket:") for p in links)
+        wait_until(lambda: connections() <= 2)  # the loop's own
+        quiet = connections()
+        self.q.write("bulk.jsonl", lines(200))
+        wait_until(lambda: connections() > quiet + 3)
+        wait_until(lambda: self.q.status()["jobs"]["done"] == 201)
+        wait_until(lambda: connections() == quiet)
+        self.q.write("b.md", "And again.")
+        self.has("b")
+        self.ended(r)
+
+
 class People(Watching):
     def test_pause_keeps_everything_and_resume_goes_on(self):
         r = self.ready()
