@@ -176,8 +176,13 @@ class Files(Watching):
         fds = f"/proc/{r.pid}/fd"
 
         def connections():
-            links = (os.path.join(fds, n) for n in os.listdir(fds))
-            return sum(os.readlink(p).startswith("socket:") for p in links)
+            count = 0
+            for n in os.listdir(fds):
+                try:
+                    count += os.readlink(os.path.join(fds, n)).startswith("socket:")
+                except FileNotFoundError:
+                    pass  # closed since it was listed
+            return count
         wait_until(lambda: connections() <= 2)  # the loop's own
         quiet = connections()
         self.q.write("bulk.jsonl", lines(200))
