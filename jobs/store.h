@@ -206,6 +206,10 @@ int store_rested(struct store *st, int64_t now, size_t limit, store_skip_fn *ski
 typedef int store_name_fn(void *arg, const char *name);
 int store_lanes(struct store *st, store_name_fn *fn, void *arg, struct err *e);
 
+/* How many jobs wait for each lane; those that rest are not among them. */
+typedef int store_waiting_fn(void *arg, const char *lane, int64_t jobs);
+int store_waiting(struct store *st, store_waiting_fn *fn, void *arg, struct err *e);
+
 /* Attempts that a dead run left out. */
 struct store_attempt {
     int64_t id, job, revision, no, run, started_at, ended_at;

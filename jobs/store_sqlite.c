@@ -332,6 +332,8 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(BODY, "SELECT members FROM body WHERE job = ?1")                                 \
     X(LANES, "SELECT DISTINCT lane FROM job WHERE state = 0 AND gone = 0 AND lane IS"  \
              " NOT NULL")                                                              \
+    X(WAITING, "SELECT lane, COUNT(*) FROM job WHERE state = 0 AND gone = 0 AND"       \
+               " ready_at = 0 AND lane IS NOT NULL GROUP BY lane")                     \
     X(OUT, "SELECT " ATTEMPT_COLUMNS ", " JOB_COLUMNS " FROM sending a"                \
            " LEFT JOIN ending e ON e.attempt = a.id"                                   \
            " JOIN job j ON j.id = a.job JOIN source s ON s.id = j.source"              \
@@ -1615,6 +1617,16 @@ int store_lanes(struct store *st, store_name_fn *fn, void *arg, struct err *e)
     int rc;
     while ((rc = sqlite3_step(q)) == SQLITE_ROW)
         if (fn(arg, text_at(q, 0)) != 0)
+            break;
+    return finish(st, q, rc, e);
+}
+
+int store_waiting(struct store *st, store_waiting_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_WAITING];
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW)
+        if (fn(arg, text_at(q, 0), sqlite3_column_int64(q, 1)) != 0)
             break;
     return finish(st, q, rc, e);
 }

@@ -165,6 +165,7 @@ struct runner {
     int64_t closed_until, hours_at; /* wall; hours_at: looked at again */
     bool consent_missing, accepted; /* watch: changed jobs wait for a person; may go */
     bool money_told;
+    int64_t count_at; /* monotonic: jobs on disk are counted again, for people */
     int64_t revise_at, prune_at; /* monotonic */
     int64_t prune_from;          /* a job's number; 0: no pruning is under way */
 
