@@ -31,6 +31,7 @@ enum {
     FULL_MAX = PATH_MAX *
                2,        /* root and path; what is too long fails when it is opened */
     SCANS_MAX = 1 << 30, /* readings of sources in one run, more than there can be */
+    SAID_MS = 3600000,   /* watching: the same trouble is told again after that */
     SETTLES_MAX = 30,    /* a file that never rests is left for the next run */
     LISTED_MAX = 8192,   /* watching: new files that one scan takes up */
 };
@@ -64,6 +65,7 @@ struct intake {
     enum { WALKING, WALKED, READING, ENDED } phase;
     struct walk *walk;
     bool walk_failed, any_gone, read_failed;
+    int64_t began_at, said_at; /* wall; said_at: trouble that may stay was told */
     size_t found;
     int64_t scans; /* readings begun; each has a number of its own */
     struct list changed, fresh, bulk, young;
@@ -413,14 +415,24 @@ static bool passed_over(const struct conf *conf, const struct walk_entry *f)
                         (f->kind == WALK_DIR && has_marker(f->full)));
 }
 
+/* A watch scans often, and what cannot be read may stay so: told once in a while. */
+static bool says_trouble(struct intake *in, int64_t now)
+{
+    if (in->said_at != 0 && in->said_at < in->began_at && now - in->said_at < SAID_MS)
+        return false;
+    in->said_at = now;
+    return true;
+}
+
 static int walk_entry(struct intake *in, const struct walk_entry *f, int64_t now,
                       struct err *e)
 {
     if (f->kind == WALK_DARK) {
         /* What cannot be seen must not be taken for gone. */
         in->walk_failed = true;
-        log_warn("dir=%s cannot be read: %s; nothing is taken for gone",
-                 *f->path ? f->path : ".", f->why);
+        if (says_trouble(in, now))
+            log_warn("dir=%s cannot be read: %s; nothing is taken for gone",
+                     *f->path ? f->path : ".", f->why);
         return 0;
     }
     if (passed_over(in->o.conf, f)) {
@@ -469,6 +481,8 @@ static int walk(struct intake *in, int64_t now, enum intake_step *step, struct e
 {
     struct walk_entry f;
     *step = INTAKE_MORE;
+    if (in->began_at == 0)
+        in->began_at = now;
     for (int i = 0; i < SLICE_FILES; i++) {
         if (!walk_next(in->walk, &f)) {
             in->phase = WALKED;
@@ -819,7 +833,8 @@ static int read_single(struct intake *in, struct todo *t, int64_t now, struct mo
                : 0;
 }
 
-static int open_bulk(struct intake *in, struct todo *t, struct moves *m, struct err *e)
+static int open_bulk(struct intake *in, struct todo *t, int64_t now, struct moves *m,
+                     struct err *e)
 {
     char full[FULL_MAX];
     struct stat st;
@@ -827,7 +842,9 @@ static int open_bulk(struct intake *in, struct todo *t, struct moves *m, struct 
     in->fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (in->fd < 0 || fstat(in->fd, &st) < 0) {
         if (errno != ENOENT) {
-            log_error("source=%s cannot be read: %s", t->path, strerror(errno));
+            const char *why = strerror(errno);
+            if (says_trouble(in, now))
+                log_error("source=%s cannot be read: %s", t->path, why);
             in->read_failed = true;
         }
         close_bulk(in);
@@ -1070,7 +1087,7 @@ static int read_some(struct intake *in, int64_t now, struct moves *m,
             (t = list_take(&in->fresh)) == NULL && (t = list_take(&in->bulk)) == NULL)
             break;
         if (t->bulk && !t->link_out) {
-            if (open_bulk(in, t, m, e) < 0)
+            if (open_bulk(in, t, now, m, e) < 0)
                 return -1;
             /* add_source() borrows the path, which lives as long as `open`; a file read
              * in one slice would free it too early, so it begins a slice of its own. */
@@ -1118,7 +1135,7 @@ int intake_again(struct intake *in, struct err *e)
     in->phase = WALKING;
     in->walk_failed = in->any_gone = in->read_failed = in->left = false;
     in->found = 0;
-    in->look_again_at = 0;
+    in->began_at = in->look_again_at = 0;
     if (in->seen_len > 0)
         memset(in->seen, 0, in->seen_len);
     return 0;

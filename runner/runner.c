@@ -771,8 +771,9 @@ static void open_gate(struct runner *r, bool may, struct moves *m)
 {
     if (r->stop || !may || r->gate_open)
         return;
-    r->gate_open = r->staged == 0 || consent_given(r, m);
-    r->consented = r->staged > 0;
+    bool given = r->staged == 0 || consent_given(r, m);
+    r->gate_open = given || r->live; /* there the changed ones alone wait */
+    r->consented = given && r->staged > 0;
 }
 
 static void revise(struct runner *r, struct moves *m)
@@ -1249,6 +1250,13 @@ static void on_beat(uv_timer_t *t)
         notify_meanwhile(r);
 }
 
+/* Under nohup, say. */
+static bool ignores_hangup(void)
+{
+    struct sigaction was;
+    return sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler == SIG_IGN;
+}
+
 static void on_signal(uv_signal_t *s, int number)
 {
     struct runner *r = s->data;
@@ -1257,7 +1265,9 @@ static void on_signal(uv_signal_t *s, int number)
     if (++r->signals == 1) {
         char says[64];
         snprintf(says, sizeof says, "%s asked for it",
-                 number == SIGINT ? "SIGINT" : "SIGTERM");
+                 number == SIGINT    ? "SIGINT"
+                 : number == SIGTERM ? "SIGTERM"
+                                     : "SIGHUP");
         tell_line(
             r->tell, false,
             "stopping: nothing new is sent, %d request%s still out (once more to leave "
@@ -1432,6 +1442,7 @@ static int start(struct runner *r, struct err *e)
     r->wake.data = r->beat.data = r->sigint.data = r->sigterm.data = r->sighup.data = r;
     if (r->o->watch && (r->watch = watch_new(r, e)) == NULL)
         return -1;
+    r->live = r->o->again;
     r->results = results_open(r->o->queue->results, r->o->store, e);
     if (r->results == NULL || know_account(r, e) < 0 || shared_open(r, e) < 0 ||
         quality_open(r, e) < 0 ||
@@ -1445,6 +1456,8 @@ static int start(struct runner *r, struct err *e)
     uv_signal_start(&r->sigterm, on_signal, SIGTERM);
     if (r->o->reload)
         uv_signal_start(&r->sighup, on_hangup, SIGHUP);
+    else if (!ignores_hangup())
+        uv_signal_start(&r->sighup, on_signal, SIGHUP); /* its terminal is gone */
     uv_timer_start(&r->beat, on_beat, 200, 200);
     tell_event(r->tell, "run_started", r->wall0,
                "\"run\":%" PRId64 ",\"queued\":%" PRId64, r->run, r->tally.queued);

@@ -37,7 +37,7 @@ struct runner_opts {
     /* watch: SIGHUP. Are there new settings to go on with? Then what is out is awaited,
      * and runner_run() gives RUNNER_RELOAD. */
     bool (*reload)(void *arg);
-    bool again; /* this is such a call: who is told of beginnings was told */
+    bool again; /* this is such a call: what a beginning asks was asked */
     void *arg;
 };
 

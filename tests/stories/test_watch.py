@@ -138,9 +138,14 @@ class Files(Watching):
         self.q.write("b.md", "New ones go on.")
         self.has("b")
         self.assertEqual(42, self.s.requests())
+        r.signal(signal.SIGHUP)  # which is no consent
+        wait_until(lambda: "settings are read again" in r.so_far())
+        self.q.write("c.md", "And still do.")
+        self.has("c")
+        self.assertEqual(43, self.s.requests())
         self.assert_exit(DONE, self.q.tell("resume", "--accept-changes"))
-        wait_until(lambda: self.s.requests() == 82)
-        wait_until(lambda: self.q.status()["jobs"]["done"] == 42)
+        wait_until(lambda: self.s.requests() == 83)
+        wait_until(lambda: self.q.status()["jobs"]["done"] == 43)
         self.ended(r)
 
     def test_a_directory_that_was_replaced_is_not_taken_for_empty(self):
@@ -258,6 +263,17 @@ class People(Watching):
         self.has("never")
         self.assertEqual("canceled", self.q.json("never")["outcome"])
         self.ended(r, FAILED)
+
+    def test_what_cannot_be_read_is_told_once(self):
+        r = self.ready()
+        deep = self.q.at(*["d"] * 70)
+        os.makedirs(deep)
+        wait_until(lambda: "directories lie too deep" in r.so_far())
+        for n in range(4):
+            self.q.write(f"n{n}.md", f"number {n}")
+            self.has(f"n{n}")
+        self.assertEqual(1, r.so_far().count("cannot be read"), r.so_far())
+        self.ended(r)
 
     def test_a_second_runner_is_refused(self):
         r = self.ready()
