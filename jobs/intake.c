@@ -758,6 +758,8 @@ static int schema_text(struct intake *in, const struct todo *t, struct job_spec 
 {
     size_t n, len;
     const char *at = schema_file(s->check, &n);
+    if (at == NULL)
+        return 0;
     char *name = strndup(at, n), *all = NULL;
     char *text = name ? reference(in, t, "check = schema:", name, refs, refs_size, &len,
                                   why)

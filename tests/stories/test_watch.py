@@ -273,7 +273,7 @@ class People(Watching):
             self.q.write(f"n{n}.md", f"number {n}")
             self.has(f"n{n}")
         self.assertEqual(1, r.so_far().count("cannot be read"), r.so_far())
-        self.ended(r)
+        self.ended(r, FAILED)  # as a run says it
 
     def test_a_second_runner_is_refused(self):
         r = self.ready()
