@@ -22,6 +22,7 @@ struct chart_mark {
     int64_t from, to; /* wall ms; a halt: both the same */
     bool halt;
     const char *says; /* lent; untrusted */
+    size_t of;        /* the caller's own */
 };
 
 struct chart {

@@ -31,6 +31,7 @@ struct page {
     struct report *r;
     int places; /* decimals of dollars, the same on all of the page */
     bool dated; /* the run saw more than one day */
+    bool far;   /* a limit was left off its chart */
 };
 
 static void put(struct page *p, const char *s)
@@ -121,13 +122,14 @@ static void span(struct page *p, int64_t ms)
         putf(p, "%" PRId64 "&#160;s", s);
     else if (s < 3600)
         putf(p,
-             s % 60 ? "%" PRId64 "&#160;min %" PRId64 "&#160;s"
+             s % 60 ? "%" PRId64 "&#160;min&#160;%" PRId64 "&#160;s"
                     : "%" PRId64 "&#160;min",
              s / 60, s % 60);
     else if (s < 48 * 3600)
-        putf(p, "%" PRId64 "&#160;h %" PRId64 "&#160;min", s / 3600, s / 60 % 60);
+        putf(p, "%" PRId64 "&#160;h&#160;%" PRId64 "&#160;min", s / 3600, s / 60 % 60);
     else
-        putf(p, "%" PRId64 "&#160;days %" PRId64 "&#160;h", s / 86400, s / 3600 % 24);
+        putf(p, "%" PRId64 "&#160;days&#160;%" PRId64 "&#160;h", s / 86400,
+             s / 3600 % 24);
 }
 
 /* How moments are written. */
@@ -527,61 +529,79 @@ static void forecast(struct page *p)
     put(p, "</p>");
 }
 
+/* A table that scrolls in its own box where the page is narrow. */
+static void table(struct page *p, const char *label)
+{
+    putf(p,
+         "<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"%s\"><table>"
+         "<thead><tr>",
+         label);
+}
+
+static void row_add(struct report_row *to, const struct report_row *x)
+{
+    to->requests += x->requests;
+    to->done += x->done;
+    to->usage.input += x->usage.input;
+    to->usage.cache_write_5m += x->usage.cache_write_5m;
+    to->usage.cache_write_1h += x->usage.cache_write_1h;
+    to->usage.cache_read += x->usage.cache_read;
+    to->usage.output += x->usage.output;
+    to->cost += x->cost;
+    to->all += x->all;
+}
+
+/* `others` > 0: of so many that have no row of their own. */
+static void cost_row(struct page *p, const struct report_row *x, int64_t others,
+                     bool beside)
+{
+    const struct usage *u = &x->usage;
+    const double figures[] = {
+        (double)(u->input + u->cache_write_5m + u->cache_write_1h),
+        (double)u->cache_read, (double)u->output};
+    put(p, "<tr><th scope=\"row\" class=\"w\">");
+    if (others > 0) {
+        count(p, others);
+        put(p, " more");
+    } else {
+        text(p, x->key, KEY_MAX_SHOWN);
+    }
+    put(p, "</th><td class=\"n\">");
+    usd(p, x->cost);
+    if (beside) {
+        put(p, "</td><td class=\"n\">");
+        usd(p, x->all);
+    }
+    put(p, "</td><td class=\"n\">");
+    count(p, x->requests);
+    put(p, "</td><td class=\"n\">");
+    count(p, x->done);
+    for (int i = 0; i < 3; i++) {
+        put(p, "</td><td class=\"n\">");
+        tokens(p, figures[i]);
+    }
+    put(p, "</td></tr>");
+}
+
 static void cost_table(struct page *p, const char *by, const struct report_table *t)
 {
-    const struct report *r = p->r;
-    bool beside = r->totals.spent > r->run.spent;
+    bool beside = p->r->totals.spent > p->r->run.spent;
     struct report_row rest = {.requests = 0};
-    int64_t left_out = 0;
-    putf(
-        p,
-        "<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"cost by %s\">"
-        "<table><thead><tr><th>%s</th><th class=\"n\">requests</th><th class=\"n\">done"
-        "</th><th class=\"n\">tokens in</th><th class=\"n\">from cache</th><th "
-        "class=\"n\">tokens out</th><th class=\"n\">cost</th>%s</tr></thead><tbody>",
-        by, by, beside ? "<th class=\"n\">queue, all runs</th>" : "");
-    for (size_t i = 0; i < t->len + 1; i++) {
-        const struct report_row *x = i < t->len ? &t->row[i] : &rest;
-        if (i < t->len && i >= ROWS_SHOWN) {
-            left_out++;
-            rest.requests += x->requests;
-            rest.done += x->done;
-            rest.usage.input += x->usage.input + x->usage.cache_write_5m +
-                                x->usage.cache_write_1h;
-            rest.usage.cache_read += x->usage.cache_read;
-            rest.usage.output += x->usage.output;
-            rest.cost += x->cost;
-            rest.all += x->all;
-            continue;
-        }
-        if (i == t->len && left_out == 0)
-            break;
-        put(p, "<tr><th scope=\"row\" class=\"w\">");
-        if (i == t->len) {
-            count(p, left_out);
-            put(p, " more");
-        } else {
-            text(p, x->key, KEY_MAX_SHOWN);
-        }
-        put(p, "</th><td class=\"n\">");
-        count(p, x->requests);
-        put(p, "</td><td class=\"n\">");
-        count(p, x->done);
-        put(p, "</td><td class=\"n\">");
-        tokens(p, (double)(x->usage.input + x->usage.cache_write_5m +
-                           x->usage.cache_write_1h));
-        put(p, "</td><td class=\"n\">");
-        tokens(p, (double)x->usage.cache_read);
-        put(p, "</td><td class=\"n\">");
-        tokens(p, (double)x->usage.output);
-        put(p, "</td><td class=\"n\">");
-        usd(p, x->cost);
-        if (beside) {
-            put(p, "</td><td class=\"n\">");
-            usd(p, x->all);
-        }
-        put(p, "</td></tr>");
-    }
+    char label[40];
+    snprintf(label, sizeof label, "cost by %s", by);
+    table(p, label);
+    putf(p,
+         "<th>%s</th><th class=\"n\">cost</th>%s<th class=\"n\">requests</th><th "
+         "class=\"n\">done</th><th class=\"n\">tokens in</th><th class=\"n\">from "
+         "cache</th><th class=\"n\">tokens out</th></tr></thead><tbody>",
+         by, beside ? "<th class=\"n\">all runs</th>" : "");
+    for (size_t i = 0; i < t->len; i++)
+        if (i < ROWS_SHOWN)
+            cost_row(p, &t->row[i], 0, beside);
+        else
+            row_add(&rest, &t->row[i]);
+    if (t->len > ROWS_SHOWN)
+        cost_row(p, &rest, (int64_t)(t->len - ROWS_SHOWN), beside);
     put(p, "</tbody></table></div>");
 }
 
@@ -635,9 +655,8 @@ static void cost(struct page *p)
         putf(p, " answer%s %s in no sum of money.</p>", s_if_many(r->unpriced),
              r->unpriced == 1 ? "is" : "are");
     }
-    put(p, "<div class=\"forecast\">");
     forecast(p);
-    put(p, "</div><h3>By tier</h3>");
+    put(p, "<h3>By tier</h3>");
     cost_table(p, "tier", &r->tiers);
     put(p, "<h3>By model</h3>");
     cost_table(p, "model", &r->models);
@@ -695,8 +714,8 @@ static void chart(struct page *p, const struct report_lane *l, int k,
     if (limit > 0) {
         put(p, " of ");
         tokens(p, limit);
-        putf(p, ", %.0f&#160;%%%s", 100 * peak / limit,
-             chart_shows_limit(&c) ? "" : " (the limit is off the chart)");
+        putf(p, ", %.0f&#160;%%", 100 * peak / limit);
+        p->far = p->far || !chart_shows_limit(&c);
     } else {
         put(p, "; the limit is not known");
     }
@@ -706,32 +725,32 @@ static void chart(struct page *p, const struct report_lane *l, int k,
     put(p, "</figure>");
 }
 
-static void holds_table(struct page *p, const struct report_holds *h)
+/* Each in a few lines: what was said, how often, how long, when. */
+static void hold_lines(struct page *p, const struct report_holds *h)
 {
-    if (h->len == 0)
-        return;
-    put(p,
-        "<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"holds\"><table>"
-        "<thead><tr><th>what</th><th>why</th><th class=\"n\">times</th><th "
-        "class=\"n\">in all</th><th class=\"n\">first</th><th class=\"n\">last"
-        "</th></tr></thead><tbody>");
     for (size_t i = 0; i < h->len; i++) {
         const struct report_hold *x = &h->one[i];
         bool halt = x->kind == HISTORY_HALT;
-        putf(p, "<tr><td class=\"nowrap\">%s</td><td class=\"wide\">", kinds[x->kind]);
-        text(p, *x->says ? x->says : "nothing was said", 200);
-        put(p, "</td><td class=\"n\">");
-        count(p, x->times);
-        put(p, "</td><td class=\"n\">");
-        if (!halt)
+        putf(p, "<div class=\"hold%s\"><p>", halt ? " halted" : "");
+        text(p, *x->says ? x->says : "nothing was said", 240);
+        putf(p, "</p><p class=\"note\">%s", kinds[x->kind]);
+        if (x->times > 1) {
+            put(p, " ");
+            count(p, x->times);
+            put(p, " times");
+        }
+        if (!halt) {
+            put(p, x->times > 1 ? ", in all for " : " for ");
             span(p, x->held_ms);
-        put(p, "</td><td class=\"n\">");
+        }
+        put(p, x->times > 1 ? ", from " : ", at ");
         clock_of(p, x->first_at);
-        put(p, "</td><td class=\"n\">");
-        clock_of(p, x->last_at);
-        put(p, "</td></tr>");
+        if (x->times > 1) {
+            put(p, " to ");
+            clock_of(p, x->last_at);
+        }
+        put(p, "</p></div>");
     }
-    put(p, "</tbody></table></div>");
 }
 
 static void legend(struct page *p, bool held, bool halted)
@@ -764,7 +783,7 @@ static void lane(struct page *p, struct report_lane *l)
     for (int k = 0; k < 3; k++)
         chart(p, l, k, marks, all);
     put(p, "</div>");
-    holds_table(p, h);
+    hold_lines(p, h);
     put(p, "</div>");
     free(marks);
 }
@@ -785,14 +804,20 @@ static void throughput(struct page *p)
         return;
     put(p, "<section><h2>Throughput and limits</h2>");
     legend(p, held, halted);
+    if (r->slice_ms < 60000)
+        put(p, "<p class=\"note\">Each point tells what went in the minute before it."
+               "</p>");
     for (size_t i = 0; i < r->lanes_len; i++)
         if (r->lanes[i].requests > 0 || r->lanes[i].holds.len > 0)
             lane(p, &r->lanes[i]);
     if (r->holds.len > 0) {
         put(p, "<div class=\"lane\"><h3>All lanes</h3>");
-        holds_table(p, &r->holds);
+        hold_lines(p, &r->holds);
         put(p, "</div>");
     }
+    if (p->far)
+        put(p, "<p class=\"note off\">A limit that is far above what went is left off "
+               "its chart.</p>");
     put(p, "</section>\n");
 }
 
@@ -804,8 +829,9 @@ static void routing(struct page *p)
     bool shown[ROUTE_BY_COUNT] = {false};
     if (r->requests == 0)
         return;
-    put(p, "<section><h2>Routing</h2><div class=\"box\" tabindex=\"0\" role=\"region\" "
-           "aria-label=\"routing\"><table><thead><tr><th>requests to</th>");
+    put(p, "<section><h2>Routing</h2>");
+    table(p, "routing");
+    put(p, "<th>requests to</th>");
     for (int k = 0; k < ROUTE_BY_COUNT; k++) {
         for (size_t i = 0; i < r->tiers.len; i++)
             shown[k] = shown[k] || r->tiers.row[i].by[k] > 0;
@@ -840,11 +866,12 @@ static void routing(struct page *p)
 static void top(struct page *p, const char *heading, const struct report_job *x,
                 size_t len, bool by_cost)
 {
+    putf(p, "<section><h2>%s</h2>", heading);
+    table(p, heading);
     putf(p,
-         "<section><h2>%s</h2><div class=\"box\" tabindex=\"0\" role=\"region\" "
-         "aria-label=\"%s\"><table><thead><tr><th>job</th><th class=\"n\">%s</th><th "
-         "class=\"n\">%s</th></tr></thead><tbody>",
-         heading, heading, by_cost ? "sent" : "took", "cost");
+         "<th>job</th><th class=\"n\">%s</th><th class=\"n\">cost</th></tr></thead>"
+         "<tbody>",
+         by_cost ? "sent" : "took");
     for (size_t i = 0; i < len; i++) {
         put(p, "<tr><td class=\"w\">");
         text(p, x[i].name, NAME_MAX_SHOWN);
@@ -884,11 +911,11 @@ static void runs(struct page *p)
     const struct report *r = p->r;
     if (r->runs_len == 0)
         return;
-    put(p,
-        "<section><h2>Runs</h2><div class=\"box\" tabindex=\"0\" role=\"region\" "
-        "aria-label=\"runs\"><table><thead><tr><th class=\"n\">run</th><th>began</th>"
-        "<th class=\"n\">took</th><th class=\"n\">tokens in</th><th class=\"n\">tokens "
-        "out</th><th class=\"n\">spent</th><th>ended</th></tr></thead><tbody>");
+    put(p, "<section><h2>Runs</h2>");
+    table(p, "runs");
+    put(p, "<th class=\"n\">run</th><th>began</th><th class=\"n\">took</th><th "
+           "class=\"n\">tokens in</th><th class=\"n\">tokens "
+           "out</th><th class=\"n\">spent</th><th>ended</th></tr></thead><tbody>");
     for (size_t i = 0; i < r->runs_len; i++) {
         const struct report_run *x = &r->runs[i];
         bool now = at_work(r) && x->id == r->last.id;

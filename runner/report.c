@@ -191,7 +191,7 @@ static void lane_add(struct report *r, const struct store_attempt *a)
 }
 
 static int mark_add(struct report_holds *h, int64_t from, int64_t to, bool halt,
-                    const char *says)
+                    size_t of)
 {
     if (h->marks_len == h->marks_size) {
         size_t size = h->marks_size ? 2 * h->marks_size : 32;
@@ -201,8 +201,16 @@ static int mark_add(struct report_holds *h, int64_t from, int64_t to, bool halt,
         h->marks = more;
         h->marks_size = size;
     }
-    h->marks[h->marks_len++] = (struct chart_mark){from, to, halt, says};
+    h->marks[h->marks_len++] = (struct chart_mark){
+        .from = from, .to = to, .halt = halt, .of = of};
     return 0;
+}
+
+/* When nothing moves any more: the words of its hold for each mark. */
+static void lend_says(struct report_holds *h)
+{
+    for (size_t i = 0; i < h->marks_len; i++)
+        h->marks[i].says = h->one[h->marks[i].of].says;
 }
 
 static struct report_hold *hold_of(struct report_holds *h,
@@ -236,7 +244,7 @@ static int hold_add(struct report *r, struct report_holds *h,
     one->held_ms += x->times > 1 ? x->held : to > x->at ? to - x->at : 0;
     if (x->at > one->last_at)
         one->last_at = x->at;
-    return mark_add(h, x->at, to, halt, one->says);
+    return mark_add(h, x->at, to, halt, (size_t)(one - h->one));
 }
 
 static int on_history(void *arg, const struct store_history *x)
@@ -424,6 +432,12 @@ static int on_before(void *arg, const struct store_result *x)
     return forecast_learn(r->learned, &j, &answer) < 0 ? no_memory(r->e) : 0;
 }
 
+static int busier(const void *a, const void *b)
+{
+    const struct report_lane *x = a, *y = b;
+    return x->requests < y->requests ? 1 : -(x->requests > y->requests);
+}
+
 static int look_at_run(struct store *st, struct report *r, struct err *e)
 {
     if (r->run.id == 0)
@@ -438,6 +452,10 @@ static int look_at_run(struct store *st, struct report *r, struct err *e)
     for (size_t i = 0; i < r->lanes_len; i++)
         for (int k = 0; k < 3; k++)
             chart_per_minute(r->lanes[i].sent[k], r->slices, r->slice_ms);
+    qsort(r->lanes, r->lanes_len, sizeof *r->lanes, busier);
+    for (size_t i = 0; i < r->lanes_len; i++)
+        lend_says(&r->lanes[i].holds);
+    lend_says(&r->holds);
     return 0;
 }
 
