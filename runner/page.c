@@ -391,16 +391,17 @@ static void head(struct page *p)
     put(p, "</style>\n</head>\n<body>\n<main>\n<header>\n<p class=\"kind\">");
     state_of(p);
     text(p, r->queue, NAME_MAX_SHOWN);
+    put(p, "</p>\n");
+    headline(p);
     if (r->run.id) {
-        put(p, " &#183; run ");
+        put(p, "<p class=\"kind\">Run ");
         count(p, r->run.id);
-        put(p, " &#183; ");
+        put(p, ", ");
         moment(p, r->run.started_at, WHEN_BEGIN);
         put(p, " to ");
         moment(p, r->run.ended_at, p->dated ? WHEN_WEEKDAY : WHEN_TIME);
+        put(p, "</p>\n");
     }
-    put(p, "</p>\n");
-    headline(p);
     how_it_ended(p);
     todo(p);
     put(p, "\n</header>\n");
