@@ -524,7 +524,10 @@ static void forecast(struct page *p)
     if (f->answers == 0) {
         put(p, "no job like these had been answered by then, so it is a guess.");
     } else {
-        count(p, f->measured);
+        if (f->measured == f->jobs)
+            put(p, "all");
+        else
+            count(p, f->measured);
         put(p, " of them rest on answers to others of their kind.");
     }
     put(p, "</p>");
@@ -677,7 +680,7 @@ static const char *const kinds[] = {[HISTORY_LIMITS] = "",
                                     [HISTORY_CLOSED] = "closed",
                                     [HISTORY_ACCOUNT] = "the account, held",
                                     [HISTORY_ENDPOINT] = "out of reach",
-                                    [HISTORY_HALT] = "halted"};
+                                    [HISTORY_HALT] = "stopped"};
 
 static void axis(struct page *p)
 {
@@ -761,7 +764,7 @@ static void legend(struct page *p, bool held, bool halted)
     if (held)
         put(p, "<li><i class=\"k-held\"></i>held</li>");
     if (halted)
-        put(p, "<li><i class=\"k-halt\"></i>halted</li>");
+        put(p, "<li><i class=\"k-halt\"></i>stopped</li>");
     put(p, "</ul>");
 }
 

@@ -165,7 +165,7 @@ class Nights(Reporting):
         words = re.search(r"nightmill: stopped: (out of credit .*)", ended.err)[1]
         self.assertIn("Stopped: " + words, page.text())
         self.assertRegex(page.text(), r"\d+ jobs wait\. To go on: nightmill run /")
-        self.assertRegex(page.text("Throughput and limits"), r"All lanes .*halted, at \d\d:")
+        self.assertRegex(page.text("Throughput and limits"), r"All lanes .*stopped, at \d\d:")
         self.assertIn(("path", "class", "halt"), page.attributes)
         self.assertRegex(page.source, r"<title>\d+ done, 0 failed: ")
 
@@ -177,7 +177,7 @@ class Nights(Reporting):
         self.assertIn("Nothing was sent: no job files were found", page.text())
         self.assertRegex(page.text(), r"The last run, 2 at .*, sent nothing\. The figures "
                                       r"below are of run 1, the last that did")
-        self.assertRegex(page.text("Throughput and limits"), "halted, at")
+        self.assertRegex(page.text("Throughput and limits"), "stopped, at")
 
     def test_a_forecast_rests_on_what_was_known_before_the_run(self):
         s = self.sim()
@@ -188,7 +188,7 @@ class Nights(Reporting):
         self.assert_exit(DONE, q.run())
         cost = self.page(q).text("Cost")
         self.assertRegex(cost, r"Within what was to be expected\. .* for the 50 jobs that it "
-                               r"brought to rest; 50 of them rest on answers")
+                               r"brought to rest; all of them rest on answers")
         self.assertRegex(cost, r"the queue, all runs \$[\d.]+ 2 runs")
         self.assertIn("all runs requests", cost)  # beside what the run alone cost
         first = self.page(q, "--run", "1", "--out", "-").text("Cost")
@@ -212,6 +212,39 @@ class Nights(Reporting):
         self.assertRegex(why, r"^Why jobs failed 30 20 like failures in a row.* parked, "
                               r"mass_failure: .* and 27 more 20 row 1 is 'x1' failed")
         self.assertRegex(page.text(), r"b\.jsonl is parked \(20 like failures")
+
+    def test_whatever_kept_a_lane_is_told(self):
+        s = self.sim()
+        q = self.queue(s)
+        q.write("a.jsonl", lines(12, model=HAIKU))
+        q.write("deep.md", "---\ntier: deep\n---\nWhat?")
+        s.fault("529", first=6, match="job j")
+        s.fault("404", match="What?")
+        self.assert_exit(AGAIN, q.run())
+        flow = self.page(q).text("Throughput and limits")
+        self.assertRegex(flow, r"haiku-5\.5 .*overloaded: .* one probe at a time for [\d.]+ s, at")
+        self.assertRegex(flow, r"opus-5\.5 .*model denied: .* closed for [\d.]+ s, at")
+        self.assertNotIn("stopped", flow)
+
+    def test_waiting_for_credit_and_being_out_of_reach_hold_all_lanes(self):
+        s = self.sim("credit.balance=0")
+        q = self.queue(s)
+        q.write("a.jsonl", lines(3))
+        r = self.start(q, "--wait-for-credit")
+        wait_until(lambda: "out of credit" in r.so_far(), why="the end of the money")
+        r.terminate()
+        self.assert_exit(AGAIN, r.wait())
+        page = self.page(q)
+        self.assertRegex(page.text("Throughput and limits"),
+                         r"All lanes out of credit; one request goes in \d+ s to see the "
+                         r"account, held for [\d.]+ s, at .* SIGTERM asked for it stopped, at")
+        self.assertIn("Stopped: SIGTERM asked for it. 3 jobs wait; the same command goes on.",
+                      page.text())
+        s.credit(infinite=True)
+        s.fault("reset", first=4)
+        self.assert_exit(DONE, q.run())
+        self.assertRegex(self.page(q).text("Throughput and limits"),
+                         r"All lanes unreachable: .* out of reach for [\d.]+ s, at")
 
     def test_what_a_run_left_out_when_it_died_is_in_doubt(self):
         s = self.sim("latency.ttft=30s")
