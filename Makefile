@@ -22,7 +22,7 @@ install_missing = missing=""; for p in $(1); do \
 build_in = set -o pipefail; echo "building in $(1)"; \
   $(MAKE) --no-print-directory -s -C $(1) -j $(JOBS) | { grep -v 'Built target' || true; }
 
-.PHONY: demo test build plain packages test-packages lint format bench bench-pace bench-money bench-route watch-campaign kill-campaign \
+.PHONY: demo test build plain packages test-packages lint format bench bench-pace bench-money bench-route watch-campaign report-shots kill-campaign \
   crash-campaign test-power valgrind fuzz tidy coverage top install deb clean
 
 demo: build
@@ -78,6 +78,12 @@ test-power: plain
 # group,prompt,weak_ok,strong_ok.
 bench-route: build
 	@python3 tests/bench/bench_route.py build/release $(foreach f,$(ROWS),--rows $(f))
+
+# The report in a browser: narrow and wide, light and dark. SHOTS=DIR keeps the pictures.
+report-shots: build
+	@$(call install_missing,chromium python3)
+	@cd tests/stories && SHOTS="$(SHOTS)" NIGHTMILL=$(CURDIR)/build/release/runner/nightmill \
+	  NIGHTMILL_SIM=$(CURDIR)/build/release/sim/nightmill-sim python3 -B shots_report.py
 
 # What prompt caching saves.
 bench-money: build

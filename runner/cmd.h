@@ -23,6 +23,8 @@ struct cmd_args {
     const char *format, *only, *by, *since, *order, *field, *completion;
     const char *eval, *train; /* CSV files of `route` */
     int64_t folds, seed, rows;
+    const char *out; /* a file; "-": standard output */
+    int64_t run;     /* 0: not said */
 };
 
 typedef int cmd_fn(const struct cmd_args *a);
@@ -42,7 +44,7 @@ struct cmd {
 
 cmd_fn cmd_run, cmd_watch, cmd_pause, cmd_resume, cmd_plan, cmd_check, cmd_status,
     cmd_results, cmd_costs, cmd_retry, cmd_cancel, cmd_settle, cmd_explain, cmd_grade,
-    cmd_route, cmd_init, cmd_options;
+    cmd_route, cmd_init, cmd_options, cmd_report;
 
 const struct cmd *cmd_at(int i); /* NULL: there are no more */
 const struct cmd_option *cmd_option_at(int i);

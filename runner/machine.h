@@ -14,6 +14,7 @@
 #include "jobs/store.h"
 #include "runner/bill.h"
 #include "runner/budget.h"
+#include "runner/ending.h"
 #include "runner/err.h"
 #include "runner/lane.h"
 #include "runner/live.h"
@@ -54,24 +55,6 @@ enum {
 /* The first guess; what answers count corrects it, kind by kind. */
 #define BYTES_PER_TOKEN 3.5
 
-enum stop {
-    STOP_NONE,
-    STOP_SIGNAL,
-    STOP_UNTIL,
-    STOP_NO_CREDIT,
-    STOP_SPEND_LIMIT,
-    STOP_KEY,
-    STOP_BUDGET,
-    STOP_OUTAGE,
-    STOP_WAIT,
-    STOP_STORE,
-    STOP_DISK,
-    STOP_RESULTS,
-    STOP_CONSENT,
-    STOP_INPUT,
-    STOP_RELOAD,
-};
-
 enum phase { PHASE_RUNNING, PHASE_ENDING, PHASE_OVER };
 
 /* A bulk source's record in this run: the brake on mass failure. */
@@ -107,6 +90,8 @@ struct suspect {
     bool bare;         /* it ended without any answer */
     struct lane *lane; /* NULL: the endpoint */
 };
+
+struct history;
 
 struct runner {
     const struct runner_opts *o;
@@ -170,6 +155,7 @@ struct runner {
     int64_t prune_from;          /* a job's number; 0: no pruning is under way */
 
     struct quality *quality;
+    struct history *history;      /* NULL: nothing to tell yet */
     struct notify *notify;        /* NULL: no URL */
     int checking, checks_running; /* answers with programs; programs */
     bool checks_over;
@@ -279,6 +265,12 @@ bool money_stops(struct runner *r, char *says, size_t size); /* a ceiling is rea
 void money_bill_own(struct runner *r);                       /* at its end */
 void money_renamed(struct runner *r); /* what was leased was of another account */
 void money_close(struct runner *r);
+
+/* history.c */
+void history_look(struct runner *r,
+                  struct moves *m);    /* what is new since the last time */
+void history_untold(struct runner *r); /* the list that told it was not written */
+void history_free(struct history *h);  /* NULL is fine */
 
 /* show.c */
 void show_run(struct runner *r, bool last); /* the view, where there is one */

@@ -42,6 +42,8 @@ static const struct cmd cmds[] = {
      cmd_resume},
     {"costs", "DIR", "what was spent, by day or by another property", COMMON "json by",
      true, false, cmd_costs},
+    {"report", "DIR", "one page about a run, for the morning after: HTML in a file",
+     COMMON "run out", true, false, cmd_report},
     {"explain", "DIR JOB...", "one job's life: why, what was tried, what it cost",
      COMMON "json", true, true, cmd_explain},
     {"grade", "DIR [FILE]", "teach by your own labels: CSV with the columns job and ok",
@@ -74,6 +76,8 @@ static const struct cmd_option option_helps[] = {
     {"since", "WHEN", "only what came to rest since 8h, 2d, a date, a date and time"},
     {"order", "input|finished", "in the order of the jobs, or as they came to rest"},
     {"field", "NAME,...", "these fields alone, such as job,cost_usd,text"},
+    {"run", "N", "the run that it is about (default: the last that sent anything)"},
+    {"out", "FILE", "where to (default DIR/results/report.html); - is standard output"},
     {"by", "day|model|tier|lane|tag|run", "what costs are summed up by (default day)"},
     {"eval", "FILE.csv",
      "rows of group,prompt,weak_ok,strong_ok to judge the router by"},
@@ -231,6 +235,12 @@ static int read_option(const struct cmd *c, struct cmd_args *a, const char *name
             return wrong(c, "--by wants day, model, tier, lane, tag or run, not ",
                          value);
         a->by = value;
+    } else if (strcmp(name, "out") == 0) {
+        a->out = value;
+    } else if (strcmp(name, "run") == 0) {
+        a->run = strtoll(value, &end, 10);
+        if (*end || a->run < 1)
+            return wrong(c, "--run wants the number of a run, not ", value);
     } else if (strcmp(name, "eval") == 0) {
         a->eval = value;
     } else if (strcmp(name, "train") == 0) {

@@ -338,6 +338,7 @@ static void uncommitted(struct runner *r)
         }
     }
     r->account_untold = true;
+    history_untold(r);
     all_lanes_wet(r); /* what was taken out of memory for this list is on disk still */
     if (!r->sick)
         r->sick_since = runner_mono(r);
@@ -1150,6 +1151,7 @@ static void tick(struct runner *r)
     ended_headers(r);
     ended_settle(r, m);
     quality_settle(r, m);
+    history_look(r, m);
     if (r->phase == PHASE_RUNNING)
         quality_save(r, m, false);
     if (r->phase == PHASE_RUNNING && !r->stop && m->count == 0 && r->second_due) {
@@ -1492,6 +1494,7 @@ static void let_go(struct runner *r)
     quality_close(r);
     intake_free(r->intake);
     results_close(r->results);
+    history_free(r->history);
     for (size_t i = 0; i < LIVE_BUCKETS; i++)
         while (r->table.bucket[i]) {
             struct live *l = r->table.bucket[i];
@@ -1515,112 +1518,22 @@ static void let_go(struct runner *r)
 
 /* --- the last words --- */
 
-static const char *date_text(int64_t wall_ms, char *buf, size_t size)
-{
-    time_t t = (time_t)(wall_ms / 1000);
-    struct tm tm;
-    strftime(buf, size, "%Y-%m-%d %H:%M UTC", gmtime_r(&t, &tm));
-    return buf;
-}
-
-/* What the rest would take, if it is like what was done. */
-static const char *more_text(const struct runner *r, int64_t left, char *buf,
-                             size_t size)
-{
-    *buf = '\0';
-    if (r->tally.done > 0)
-        snprintf(buf, size, "; at this run's average they take about $%.2f more",
-                 (double)r->tally.spent / (double)r->tally.done * (double)left /
-                     (double)PICODOLLARS_PER_DOLLAR);
-    return buf;
-}
-
 /* Why it stopped, what to do, and what the next run will do. */
 static void tell_why(struct runner *r, int64_t left)
 {
-    char date[40], more[120];
-    switch (r->stop) {
-    case STOP_NONE:
-    case STOP_RELOAD:
-        break;
-    case STOP_SIGNAL:
-    case STOP_UNTIL:
-        tell_line(r->tell, false,
-                  "stopped: %s. %" PRId64 " job%s; the same command goes on.",
-                  r->stop_says, left, left == 1 ? " waits" : "s wait");
-        break;
-    case STOP_NO_CREDIT:
-        tell_line(
-            r->tell, true,
-            "stopped: out of credit (\"%s\"). Add credit, then run the same command: "
-            "it sends one request, and goes on with the %" PRId64
-            " waiting jobs if that is answered.",
-            r->stop_says, left);
-        break;
-    case STOP_SPEND_LIMIT:
-        tell_line(
-            r->tell, true,
-            "stopped: a spend limit of the account is reached (\"%s\"). %s%s%s "
-            "%" PRId64 " jobs wait; the same command sends one request to see, and "
-            "goes on if it is answered.",
-            r->stop_says,
-            r->stop_until ? "Access returns on " : "See the limits in the console.",
-            r->stop_until ? date_text(r->stop_until, date, sizeof date) : "",
-            r->stop_until ? "." : "", left);
-        break;
-    case STOP_KEY:
-        tell_line(r->tell, true,
-                  "stopped: the key was refused (\"%s\"). Check ANTHROPIC_API_KEY (or "
-                  "api.key_file), then run the same command; %" PRId64 " jobs wait.",
-                  r->stop_says, left);
-        break;
-    case STOP_BUDGET:
-        tell_line(r->tell, true,
-                  "stopped: %s. %" PRId64 " job%s%s. Raise the ceiling or wait for the "
-                  "next day or month, then run the same command.",
-                  r->stop_says, left, left == 1 ? " waits" : "s wait",
-                  more_text(r, left, more, sizeof more));
-        break;
-    case STOP_OUTAGE:
-        tell_line(r->tell, true,
-                  "stopped: %s, for longer than limits.outage. Check the network and "
-                  "api.base_url; the same command goes on with the %" PRId64
-                  " waiting jobs.",
-                  r->stop_says, left);
-        break;
-    case STOP_WAIT:
-        tell_line(r->tell, true,
-                  "stopped: nothing can be sent before %s (%s), which is longer than "
-                  "limits.longest_wait. %" PRId64
-                  " job%s; run the same command after that.",
-                  date_text(r->stop_until, date, sizeof date), r->stop_says, left,
-                  left == 1 ? " waits" : "s wait");
-        break;
-    case STOP_STORE:
-        tell_line(r->tell, true,
-                  "stopped: %s. %d answers that could not be stored are lost to doubt: "
-                  "they were paid, and their jobs will be sent again. Make room in %s, "
-                  "then run the same command.",
-                  r->stop_says, r->lost, r->o->queue->state);
-        break;
-    case STOP_DISK:
-        tell_line(r->tell, true,
-                  "stopped: %s. Nothing is lost; make room, then run the same command.",
-                  r->stop_says);
-        break;
-    case STOP_RESULTS:
-        tell_line(
-            r->tell, true,
-            "stopped: results could not be written (%s). No answer is lost: the next "
-            "run writes them from the store.",
-            r->stop_says);
-        break;
-    case STOP_CONSENT:
-    case STOP_INPUT:
-        tell_line(r->tell, true, "%s: %s",
-                  r->tally.sent ? "stopped" : "nothing was sent", r->stop_says);
-        break;
-    }
+    char says[ENDING_SAYS_MAX];
+    ending_says(&(struct ending){.stop = r->stop,
+                                 .says = r->stop_says,
+                                 .state = r->o->queue->state,
+                                 .until = r->stop_until,
+                                 .left = left,
+                                 .done = r->tally.done,
+                                 .spent = r->tally.spent,
+                                 .lost = r->lost,
+                                 .sent = r->tally.sent > 0},
+                says, sizeof says);
+    if (*says)
+        tell_line(r->tell, stop_needs_person(r->stop), "%s", says);
 }
 
 static bool tell_closed(struct runner *r)
