@@ -23,7 +23,7 @@ build_in = set -o pipefail; echo "building in $(1)"; \
   $(MAKE) --no-print-directory -s -C $(1) -j $(JOBS) | { grep -v 'Built target' || true; }
 
 .PHONY: demo test build plain packages test-packages lint format bench bench-pace bench-money bench-route kill-campaign \
-  crash-campaign test-power valgrind fuzz tidy coverage top install deb clean
+  crash-campaign test-power valgrind fuzz tidy coverage top install deb deb-test readme-test clean
 
 demo: build
 	@sh sim/demo.sh build/release
@@ -45,11 +45,17 @@ test-packages:
 	@$(call install_missing,$(PACKAGES) $(TEST_PACKAGES))
 
 install: build
-	@cmake --install build/release
+	@$(SUDO) cmake --install build/release
 
 # build/release/nightmill_VERSION_ARCH.deb
 deb: build
-	@cd build/release && umask 022 && cpack -G DEB >/dev/null && ls -1 $$PWD/*.deb
+	@$(call install_missing,dpkg-dev file)
+	@cd build/release && umask 022 && rm -f *.deb && cpack -G DEB >/dev/null && ls -1 $$PWD/*.deb
+
+# On a bare Debian 12, made by debootstrap: root, the network, some minutes. MIRROR=URL
+deb-test: deb
+	@$(call install_missing,lintian debootstrap python3)
+	@$(SUDO) python3 -B tests/install/deb.py build build/release/*.deb
 
 # --- longer, each of its own ---
 
