@@ -51,7 +51,7 @@ int queue_find(struct queue *q, const char *dir, const struct conf *conf, struct
         return err_set(e, ERR_USAGE, "%s: %s; name the directory of your job files",
                        dir, strerror(errno));
     if (!S_ISDIR(st.st_mode))
-        return err_set(e, ERR_USAGE, "%s: want a directory of job files", dir);
+        return err_set(e, ERR_USAGE, "%s: not a directory; name the directory of your job files", dir);
     size_t n = strlen(dir);
     while (n > 1 && dir[n - 1] == '/')
         n--;
@@ -98,7 +98,8 @@ static int take(const char *path, int flags, const char *what, int *ret, struct 
 {
     int fd = open(path, flags | O_CLOEXEC, 0600);
     if (fd < 0)
-        return err_set(e, ERR_STORE, "%s: %s", path, strerror(errno));
+        return err_set(e, ERR_STORE, "%s: %s%s", path, strerror(errno),
+                       errno == EACCES ? "; run as the one who owns the queue" : "");
     /* `status` holds a shared lock for an instant, to see whether anybody is at work. */
     int rc = -1;
     for (int i = 0;

@@ -1291,8 +1291,8 @@ static void tell_why(struct runner *r, int64_t left)
             r->tell, true,
             "stopped: out of credit (\"%s\"). Add credit, then run the same command: "
             "it sends one request, and goes on with the %" PRId64
-            " waiting jobs if that is answered.",
-            r->stop_says, left);
+            " waiting job%s if that is answered.",
+            r->stop_says, left, plural(left));
         break;
     case STOP_SPEND_LIMIT:
         tell_line(
@@ -1308,8 +1308,8 @@ static void tell_why(struct runner *r, int64_t left)
     case STOP_KEY:
         tell_line(r->tell, true,
                   "stopped: the key was refused (\"%s\"). Check ANTHROPIC_API_KEY (or "
-                  "api.key_file), then run the same command; %" PRId64 " jobs wait.",
-                  r->stop_says, left);
+                  "api.key_file), then run the same command; %" PRId64 " job%s.",
+                  r->stop_says, left, left == 1 ? " waits" : "s wait");
         break;
     case STOP_BUDGET:
         tell_line(r->tell, true,
@@ -1322,8 +1322,8 @@ static void tell_why(struct runner *r, int64_t left)
         tell_line(r->tell, true,
                   "stopped: %s, for longer than limits.outage. Check the network and "
                   "api.base_url; the same command goes on with the %" PRId64
-                  " waiting jobs.",
-                  r->stop_says, left);
+                  " waiting job%s.",
+                  r->stop_says, left, plural(left));
         break;
     case STOP_WAIT:
         tell_line(r->tell, true,
@@ -1348,8 +1348,8 @@ static void tell_why(struct runner *r, int64_t left)
     case STOP_RESULTS:
         tell_line(
             r->tell, true,
-            "stopped: results could not be written (%s). No answer is lost: the next "
-            "run writes them from the store.",
+            "stopped: results could not be written (%s). No answer is lost: make room, or "
+            "the place writable, and the same command writes them from the store.",
             r->stop_says);
         break;
     case STOP_CONSENT:
@@ -1422,8 +1422,8 @@ static int last_words(struct runner *r, struct err *e)
     if (r->results_failed && r->stop != STOP_RESULTS)
         tell_line(
             r->tell, true,
-            "results could not be written (%s). No answer is lost: the next run writes "
-            "them from the store.",
+            "results could not be written (%s). No answer is lost: make room, or the "
+            "place writable, and the same command writes them from the store.",
             r->write_err.text);
     if (r->unreckoned > 0)
         tell_line(
@@ -1439,7 +1439,7 @@ static int last_words(struct runner *r, struct err *e)
                   left, plural(left), r->o->queue->root);
     if (t.jobs[JOB_FAILED] + t.jobs[JOB_PARKED] > 0 && r->stop != STOP_CONSENT)
         tell_line(
-            r->tell, false,
+            r->tell, code == EXIT_SOME_FAILED,
             "why jobs failed: `nightmill status %s`; to send them again: `nightmill "
             "retry %s`",
             r->o->queue->root, r->o->queue->root);
