@@ -54,8 +54,14 @@ deb: build
 
 # On a bare Debian 12, made by debootstrap: root, the network, some minutes. MIRROR=URL
 deb-test: deb
-	@$(call install_missing,lintian debootstrap python3)
+	@$(call install_missing,lintian debootstrap systemd-container python3)
 	@$(SUDO) python3 -B tests/install/deb.py build build/release/*.deb
+
+# README's blocks, typed on a bare Debian 12 with systemd: root, the network, some minutes.
+readme-test: build
+	@$(call install_missing,debootstrap systemd-container python3)
+	@$(SUDO) env NIGHTMILL_SIM=$(CURDIR)/build/release/sim/nightmill-sim \
+	  python3 -B tests/install/readme.py build
 
 # --- longer, each of its own ---
 

@@ -3,11 +3,13 @@
 Needs root, debootstrap, and the network that apt needs. What runs inside sees this
 machine's loopback, so that a simulator out here can stand in for the API.
 """
+import atexit
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -38,6 +40,7 @@ def tell(text):
 class Bare:
     def __init__(self, build, name):
         """A fresh one under `build`; `name` tells it from others there."""
+        self.machine = self.leader = None
         if os.geteuid() != 0:
             sys.exit("a bare system is made by root: run it with sudo")
         base = os.path.join(build, "bare", SUITE)
@@ -65,17 +68,53 @@ class Bare:
             f.write(text)
         os.chmod(self.at(path), mode)
 
-    def sh(self, script, env=None, check=True, shell="/bin/sh"):
+    def boot(self):
+        """Starts its systemd, which must be installed. False where none can start here."""
+        atexit.register(self.halt)
+        self.machine = subprocess.Popen(
+            ["systemd-nspawn", f"--machine=nightmill-{os.getpid()}", "--quiet", "--directory", self.root, "--boot", "--keep-unit",
+             "--register=no", "--console=pipe"], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 60
+        while time.monotonic() < end and self.machine.poll() is None:
+            try:
+                with open(f"/proc/{self.machine.pid}/task/{self.machine.pid}/children") as f:
+                    self.leader = int(f.read().split()[0])
+                if re.search("running|degraded",
+                             self.sh("systemctl is-system-running || true", check=False)):
+                    os.remove(self.at("usr/sbin/policy-rc.d"))
+                    return True
+            except (IndexError, OSError):
+                pass
+            time.sleep(0.2)
+        self.halt()
+        return False
+
+    def halt(self):
+        if self.machine:
+            self.machine.terminate()
+            try:
+                self.machine.wait(30)
+            except subprocess.TimeoutExpired:
+                self.machine.kill()
+                self.machine.wait()
+        self.machine = self.leader = None
+
+    def sh(self, script, env=None, check=True, shell="/bin/sh", cwd="/root"):
         """Runs `script` inside; what it says, both streams. The mounts end with it."""
         outside = (f'mount --rbind /proc "{self.root}/proc" && '
                    f'mount --rbind /dev "{self.root}/dev" && '
                    f'exec chroot "{self.root}" "$@"')
+        inside = ["unshare", "--mount", "sh", "-c", outside, "sh"]
+        if self.leader:
+            inside = ["nsenter", "--target", str(self.leader), "--mount", "--uts", "--ipc",
+                      "--pid", "--root", "--"]
         words = [f"{k}={v}" for k, v in {
             "PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb",
             "DEBIAN_FRONTEND": "noninteractive", **(env or {})}.items()]
         r = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", outside, "sh", "env", "-i", *words, shell,
-             "-c", f"cd /root\n{script}"], stdin=subprocess.DEVNULL,
+            [*inside, "env", "-C", cwd, "-i", *words, shell, "-c", script],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if check and r.returncode != 0:
             sys.exit(f"exit {r.returncode} of, inside the bare system:\n{script}\n"
@@ -97,4 +136,5 @@ class Bare:
         return {f for f in found if not f.startswith(tuple(but) or ("\0",))}
 
     def remove(self):
+        self.halt()
         shutil.rmtree(self.root, True)

@@ -13,7 +13,8 @@ from bare import Bare, tell
 ANSWERED = "/var/lib/nightmill/account.db"
 # What apt and dpkg remember of anything, and what stays on purpose.
 LEFT = ("/var/lib/dpkg", "/var/lib/apt", "/var/cache", "/var/log", "/etc/ld.so.cache",
-        "/root/", "/srv/jobs", "/var/lib/nightmill", "/etc/nightmill.key",
+        "/root/", "/srv/jobs", "/run", "/var/tmp", "/tmp", "/etc/machine-id",
+        "/var/lib/systemd/random-seed", "/var/lib/dbus", "/var/lib/nightmill", "/etc/nightmill.key",
         # held by Debian's own helper for units that may come back
         "/var/lib/systemd/deb-systemd-helper")
 
@@ -30,7 +31,10 @@ def main(build, deb):
     lintian(deb)
     bare = Bare(build, "deb")
     shutil.copy(deb, bare.at("root/nightmill.deb"))
-    bare.install("man-db", "systemd", "zsh", "fish", "ca-certificates", "tzdata")
+    bare.install("man-db", "systemd", "systemd-sysv", "dbus", "zsh", "fish", "ca-certificates", "tzdata")
+    booted = bare.boot()
+    if not booted:
+        tell("systemd does not start here: the package's scripts cannot ask it anything")
     before = bare.files(*LEFT)
 
     def said(script, says):
@@ -60,10 +64,14 @@ def main(build, deb):
     said("nightmill init /srv/jobs && ls /srv/jobs", "nightmill.ini")
     said("nightmill plan /srv/jobs", "")
     bare.sh("systemctl enable nightmill@srv-jobs.timer")
+    if booted:
+        bare.sh("systemctl start nightmill@srv-jobs.timer")
 
     # What a run would have left, which no purge may take.
     bare.write(ANSWERED, "paid for")
     bare.sh("apt-get -qq -y purge nightmill && apt-get -qq -y autoremove --purge")
+    if booted and (out := bare.sh("systemctl list-units --all --no-legend 'nightmill*'")):
+        sys.exit(f"a purge leaves units:\n{out}")
     left = bare.files(*LEFT) - before
     if left:
         sys.exit("a purge leaves:\n" + "\n".join(sorted(left)))
