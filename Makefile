@@ -22,7 +22,7 @@ install_missing = missing=""; for p in $(1); do \
 build_in = set -o pipefail; echo "building in $(1)"; \
   $(MAKE) --no-print-directory -s -C $(1) -j $(JOBS) | { grep -v 'Built target' || true; }
 
-.PHONY: demo test build plain packages test-packages lint format bench bench-pace bench-money bench-route kill-campaign \
+.PHONY: demo test build plain packages test-packages lint format bench bench-pace bench-money bench-results bench-route kill-campaign \
   crash-campaign test-power valgrind fuzz tidy coverage top install deb deb-test readme-test clean
 
 demo: build
@@ -85,6 +85,11 @@ plain: test-packages
 # process with the sanitizers).
 test-power: plain
 	@ctest --test-dir build/plain -R '^crash_' -j $(JOBS) --output-on-failure --no-tests=error
+
+# Memory of `nightmill results` for ten thousand jobs and for a million; some minutes.
+bench-results: build
+	@$(call install_missing,time python3)
+	@python3 -B tests/bench/bench_results.py build/release
 
 # What routing saves on nights whose truth is known: ROWS="a.csv b.csv", columns
 # group,prompt,weak_ok,strong_ok.

@@ -185,16 +185,16 @@ class Walk:
     def cron(self):
         (text,) = of("crontab", self.way)
         tell("crontab: " + text.strip().replace("\n", "\n            "))
-        self.bare.write("/tmp/crontab", text)
-        self.bare.sh("crontab /tmp/crontab")
+        self.bare.write("/root/crontab", text)
+        self.bare.sh("crontab /root/crontab")
         variables, command = cron(self.bare.sh("crontab -l | grep -v '^#'"))
         self.job("/root/jobs", "by-cron")
         words = {"HOME": "/root", "LOGNAME": "root", "SHELL": "/bin/sh",
                  "PATH": "/usr/bin:/bin", **variables, "TZ": night_zone(),
                  "ANTHROPIC_BASE_URL": self.env["ANTHROPIC_BASE_URL"]}
-        self.bare.write("/tmp/job", command + "\n")
+        self.bare.write("/root/tonight", command + "\n")
         out = self.bare.sh("env -i " + " ".join(f"{k}={v}" for k, v in words.items()) +
-                           " /bin/sh /tmp/job")
+                           " /bin/sh /root/tonight")
         want(out == "" and self.done("/root/jobs", "by-cron"), f"cron would mail: {out}")
 
     def unit(self, sim):
