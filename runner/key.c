@@ -36,8 +36,9 @@ static int tidy(char *key, const char *from, struct err *e)
 
 static int too_long(const char *from, size_t size, struct err *e)
 {
-    return err_set(e, ERR_CONF, "%s: a key has at most %zu bytes; want the key and nothing "
-                               "else",
+    return err_set(e, ERR_CONF,
+                   "%s: a key has at most %zu bytes; want the key and nothing "
+                   "else",
                    from, size - 2);
 }
 

@@ -1348,7 +1348,8 @@ static void tell_why(struct runner *r, int64_t left)
     case STOP_RESULTS:
         tell_line(
             r->tell, true,
-            "stopped: results could not be written (%s). No answer is lost: make room, or "
+            "stopped: results could not be written (%s). No answer is lost: make room, "
+            "or "
             "the place writable, and the same command writes them from the store.",
             r->stop_says);
         break;

@@ -52,7 +52,7 @@ def main(build, deb):
     said("bash -n /usr/share/bash-completion/completions/nightmill && echo sound", "sound")
     said("zsh -n /usr/share/zsh/vendor-completions/_nightmill && echo sound", "sound")
     said("fish -n /usr/share/fish/vendor_completions.d/nightmill.fish && echo sound", "sound")
-    verify = ("systemd-analyze verify --man=no /lib/systemd/system/nightmill@.service"
+    verify = ("systemd-analyze verify /lib/systemd/system/nightmill@.service"
               " nightmill@srv-jobs.service nightmill@srv-jobs.timer")
     if out := bare.sh(f"mkdir -p /srv/jobs && {verify}").strip():
         sys.exit(f"{verify}:\n{out}")

@@ -117,7 +117,7 @@ class Keys(Story):
     def test_no_key_is_told_and_nothing_is_begun(self):
         ended = self.q.run()
         self.assert_exit(CONSENT, ended)
-        self.assertIn("set ANTHROPIC_API_KEY, api.key_file or api.key_command", ended.err)
+        self.assertIn("export ANTHROPIC_API_KEY, or set api.key_file to a file with it", ended.err)
         self.assertFalse(os.path.exists(self.q.at(".nightmill")))
 
     def test_a_key_file_that_others_can_read_is_refused(self):
