@@ -138,8 +138,8 @@ int queue_lock(struct queue *q, struct err *e)
     if (mkdir(q->state, 0700) < 0 && errno != EEXIST)
         return err_set(
             e, ERR_STORE,
-            "%s cannot be made: %s; if the queue is read-only, set store.dir "
-            "and results.dir to places that can be written",
+            "%s cannot be made: %s; run as the one who owns the queue, or if it is "
+            "read-only, set store.dir and results.dir to places that can be written",
             q->state, strerror(errno));
     if (access(q->state, W_OK | X_OK) < 0)
         return err_set(e, ERR_STORE, "%s: %s; run as the one who owns the queue",

@@ -4,12 +4,14 @@ can be read there, and a purge leaves nothing but what was paid for.
     deb.py BUILD_DIR PACKAGE.deb
 """
 import os
+import re
 import shutil
 import subprocess
 import sys
 
 from bare import Bare, tell
 
+EXPOSED = 2.1  # what systemd's list of openings may come to; 10 is a unit without a bolt
 ANSWERED = "/var/lib/nightmill/account.db"
 # What apt and dpkg remember of anything, and what stays on purpose.
 LEFT = ("/var/lib/dpkg", "/var/lib/apt", "/var/cache", "/var/log", "/etc/ld.so.cache",
@@ -57,10 +59,12 @@ def main(build, deb):
     if out := bare.sh(f"mkdir -p /srv/jobs && {verify}").strip():
         sys.exit(f"{verify}:\n{out}")
     tell(verify)
-    score = bare.sh("systemd-analyze security --offline=yes --no-pager"
-                    " /lib/systemd/system/nightmill@.service", check=False)
-    tell("systemd-analyze security: " + score.strip().splitlines()[-1].encode(
-        "ascii", "ignore").decode().strip())
+    score = re.search(r"exposure level .*: ([\d.]+)", bare.sh(
+        "systemd-analyze security --offline=yes --no-pager"
+        " /lib/systemd/system/nightmill@.service", check=False))
+    if score is None or float(score[1]) > EXPOSED:
+        sys.exit(f"systemd-analyze security: {score and score[1]}, {EXPOSED} at most is wanted")
+    tell(f"systemd-analyze security: {score[1]}")
     said("nightmill init /srv/jobs && ls /srv/jobs", "nightmill.ini")
     said("nightmill plan /srv/jobs", "")
     bare.sh("systemctl enable nightmill@srv-jobs.timer")
