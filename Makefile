@@ -22,8 +22,8 @@ install_missing = missing=""; for p in $(1); do \
 build_in = set -o pipefail; echo "building in $(1)"; \
   $(MAKE) --no-print-directory -s -C $(1) -j $(JOBS) | { grep -v 'Built target' || true; }
 
-.PHONY: demo test build plain packages test-packages lint format bench bench-pace bench-money bench-route watch-campaign report-shots kill-campaign \
-  crash-campaign test-power valgrind fuzz tidy coverage top install deb clean
+.PHONY: demo test build plain packages test-packages lint format bench bench-pace bench-money bench-results bench-route watch-campaign report-shots kill-campaign \
+  crash-campaign test-power valgrind fuzz tidy coverage top install deb deb-test readme-test clean
 
 demo: build
 	@sh sim/demo.sh build/release
@@ -45,11 +45,23 @@ test-packages:
 	@$(call install_missing,$(PACKAGES) $(TEST_PACKAGES))
 
 install: build
-	@cmake --install build/release
+	@$(SUDO) cmake --install build/release
 
 # build/release/nightmill_VERSION_ARCH.deb
 deb: build
-	@cd build/release && umask 022 && cpack -G DEB >/dev/null && ls -1 $$PWD/*.deb
+	@$(call install_missing,dpkg-dev file)
+	@cd build/release && umask 022 && rm -f *.deb && cpack -G DEB >/dev/null && ls -1 $$PWD/*.deb
+
+# On a bare Debian 12, made by debootstrap: root, the network, some minutes. MIRROR=URL
+deb-test: deb
+	@$(call install_missing,lintian debootstrap systemd-container python3)
+	@$(SUDO) python3 -B tests/install/deb.py build build/release/*.deb
+
+# README's blocks, typed on a bare Debian 12 with systemd: root, the network, some minutes.
+readme-test: build
+	@$(call install_missing,debootstrap systemd-container python3)
+	@$(SUDO) env NIGHTMILL_SIM=$(CURDIR)/build/release/sim/nightmill-sim \
+	  python3 -B tests/install/readme.py build
 
 # --- longer, each of its own ---
 
@@ -73,6 +85,11 @@ plain: test-packages
 # process with the sanitizers).
 test-power: plain
 	@ctest --test-dir build/plain -R '^crash_' -j $(JOBS) --output-on-failure --no-tests=error
+
+# Memory of `nightmill results` for ten thousand jobs and for a million; some minutes.
+bench-results: build
+	@$(call install_missing,time python3)
+	@python3 -B tests/bench/bench_results.py build/release
 
 # What routing saves on nights whose truth is known: ROWS="a.csv b.csv", columns
 # group,prompt,weak_ok,strong_ok.

@@ -921,7 +921,8 @@ static char *read_small(const char *path, struct stat *st, struct err *e)
     FILE *f = fopen(path, "re");
     char *text = NULL;
     if (f == NULL || fstat(fileno(f), st) < 0) {
-        err_set(e, ERR_CONF, "%s: %s", path, strerror(errno));
+        err_set(e, ERR_CONF, "%s: %s; name an INI that you can read", path,
+                strerror(errno));
     } else if (!S_ISREG(st->st_mode) || st->st_size > INI_BYTES_MAX) {
         err_set(e, ERR_CONF, "%s: want a file of at most 1 MiB", path);
     } else if ((text = malloc((size_t)st->st_size + 1)) == NULL) {
@@ -939,7 +940,7 @@ int conf_read(struct conf *c, const char *path, bool optional, bool guarded,
 {
     struct stat st;
     struct err cause = {0};
-    if (optional && access(path, F_OK) != 0 && errno == ENOENT)
+    if (optional && access(path, F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR))
         return 0;
     char *text = read_small(path, &st, &cause);
     if (text == NULL)

@@ -43,7 +43,9 @@ static int make_one(const char *path, unsigned mode, struct err *e)
     if (rc < 0 && errno == EEXIST)
         return 0;
     if (rc < 0)
-        return err_set(e, ERR_STORE, "%s cannot be made: %s", path, strerror(errno));
+        return err_set(e, ERR_STORE,
+                       "%s cannot be made: %s; make it yourself, or name another place",
+                       path, strerror(errno));
     return files_sync_parent(path, e);
 }
 

@@ -51,7 +51,9 @@ int queue_find(struct queue *q, const char *dir, const struct conf *conf, struct
         return err_set(e, ERR_USAGE, "%s: %s; name the directory of your job files",
                        dir, strerror(errno));
     if (!S_ISDIR(st.st_mode))
-        return err_set(e, ERR_USAGE, "%s: want a directory of job files", dir);
+        return err_set(e, ERR_USAGE,
+                       "%s: not a directory; name the directory of your job files",
+                       dir);
     size_t n = strlen(dir);
     while (n > 1 && dir[n - 1] == '/')
         n--;
@@ -98,7 +100,8 @@ static int take(const char *path, int flags, const char *what, int *ret, struct 
 {
     int fd = open(path, flags | O_CLOEXEC, 0600);
     if (fd < 0)
-        return err_set(e, ERR_STORE, "%s: %s", path, strerror(errno));
+        return err_set(e, ERR_STORE, "%s: %s; run as the one who owns the queue", path,
+                       strerror(errno));
     /* `status` holds a shared lock for an instant, to see whether anybody is at work. */
     int rc = -1;
     for (int i = 0;
@@ -135,9 +138,12 @@ int queue_lock(struct queue *q, struct err *e)
     if (mkdir(q->state, 0700) < 0 && errno != EEXIST)
         return err_set(
             e, ERR_STORE,
-            "%s cannot be made: %s; if the queue is read-only, set store.dir "
-            "and results.dir to places that can be written",
+            "%s cannot be made: %s; run as the one who owns the queue, or if it is "
+            "read-only, set store.dir and results.dir to places that can be written",
             q->state, strerror(errno));
+    if (access(q->state, W_OK | X_OK) < 0)
+        return err_set(e, ERR_STORE, "%s: %s; run as the one who owns the queue",
+                       q->state, strerror(errno));
     if (queue_local(q->state, e) < 0 || intake_mark(q->state, 0700, e) < 0)
         return -1;
     snprintf(path, sizeof path, "%s/lock", q->state);

@@ -331,7 +331,7 @@ static void check_queue(struct check *k)
             look.unreadable, look.first);
     else if (look.files == 0)
         say(k, LEVEL_WARN, 0, "jobs",
-            "put .md, .txt, .json or .jsonl files there; examples/ shows some",
+            "put .md, .txt, .json or .jsonl files there; nightmill init makes some",
             "no job files in %s", k->q.root);
     else
         say(k, LEVEL_OK, 0, "jobs", "", "%zu job file%s in %s", look.files,

@@ -21,13 +21,13 @@ static const char hello[] =
     "morning. Two sentences.\n";
 
 static const char tickets[] = "{\"custom_id\": \"t1\", \"params\": {\"max_tokens\": "
-                              "20, \"messages\": [{\"role\": "
+                              "200, \"messages\": [{\"role\": "
                               "\"user\", \"content\": \"One word, billing, bug or "
                               "other: I was charged twice.\"}]}, "
                               "\"nightmill\": {\"tier\": \"cheap\", \"check\": "
                               "\"regex:(?i)billing|bug|other\"}}\n"
                               "{\"custom_id\": \"t2\", \"params\": {\"max_tokens\": "
-                              "20, \"messages\": [{\"role\": "
+                              "200, \"messages\": [{\"role\": "
                               "\"user\", \"content\": \"One word, billing, bug or "
                               "other: the page stays white.\"}]}, "
                               "\"nightmill\": {\"tier\": \"cheap\", \"check\": "

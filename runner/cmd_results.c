@@ -99,7 +99,6 @@ static void put_finished(struct textbuf *b, const struct store_result *x)
 
 static void put_answer(struct textbuf *b, const struct store_result *x)
 {
-    size_t was = b->len;
     if (x->message == NULL)
         return;
     struct textbuf text = {0};
@@ -108,7 +107,6 @@ static void put_answer(struct textbuf *b, const struct store_result *x)
         textbuf_put(b, text.at, text.len - (text.at[text.len - 1] == '\n'));
     b->failed = b->failed || text.failed;
     textbuf_free(&text);
-    (void)was;
 }
 
 static void put_message(struct textbuf *b, const struct store_result *x)
@@ -199,8 +197,12 @@ static void put_csv(struct textbuf *b, const struct textbuf *v)
         return;
     }
     textbuf_puts(b, "\"");
-    for (size_t i = 0; i < v->len; i++)
-        textbuf_put(b, v->at[i] == '"' ? "\"\"" : &v->at[i], v->at[i] == '"' ? 2 : 1);
+    const char *at = v->at, *end = v->at + v->len, *quote;
+    for (; (quote = memchr(at, '"', (size_t)(end - at))) != NULL; at = quote + 1) {
+        textbuf_put(b, at, (size_t)(quote + 1 - at));
+        textbuf_puts(b, "\"");
+    }
+    textbuf_put(b, at, (size_t)(end - at));
     textbuf_puts(b, "\"");
 }
 

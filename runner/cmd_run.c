@@ -140,7 +140,10 @@ int cmd_run(const struct cmd_args *a)
     int code = -1;
     if (cmd_conf(a, &conf, &e) == 0 && queue_find(&q, a->dir, &conf, &e) == 0)
         code = run(a, &conf, &q, &e);
-    if (e.code != ERR_NONE)
+    /* Cron's night before is still at work: nobody is needed. */
+    if (e.code == ERR_BUSY && a->quiet)
+        code = EXIT_AGAIN;
+    else if (e.code != ERR_NONE)
         code = cmd_failed(&e);
     queue_close(&q);
     conf_free(&conf);

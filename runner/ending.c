@@ -69,24 +69,24 @@ const char *ending_says(const struct ending *x, char *buf, size_t size)
             buf, size,
             "stopped: out of credit (\"%s\"). Add credit, then run the same command: "
             "it sends one request, and goes on with the %" PRId64
-            " waiting jobs if that is answered.",
-            says, x->left);
+            " waiting job%s if that is answered.",
+            says, x->left, x->left == 1 ? "" : "s");
         break;
     case STOP_SPEND_LIMIT:
-        snprintf(
-            buf, size,
-            "stopped: a spend limit of the account is reached (\"%s\"). %s%s%s "
-            "%" PRId64 " jobs wait; the same command sends one request to see, and "
-            "goes on if it is answered.",
-            says, x->until ? "Access returns on " : "See the limits in the console.",
-            x->until ? date_text(x->until, date, sizeof date) : "", x->until ? "." : "",
-            x->left);
+        snprintf(buf, size,
+                 "stopped: a spend limit of the account is reached (\"%s\"). %s%s%s "
+                 "%" PRId64 " job%s; the same command sends one request to see, and "
+                 "goes on if it is answered.",
+                 says,
+                 x->until ? "Access returns on " : "See the limits in the console.",
+                 x->until ? date_text(x->until, date, sizeof date) : "",
+                 x->until ? "." : "", x->left, wait_s);
         break;
     case STOP_KEY:
         snprintf(buf, size,
                  "stopped: the key was refused (\"%s\"). Check ANTHROPIC_API_KEY (or "
-                 "api.key_file), then run the same command; %" PRId64 " jobs wait.",
-                 says, x->left);
+                 "api.key_file), then run the same command; %" PRId64 " job%s.",
+                 says, x->left, wait_s);
         break;
     case STOP_BUDGET:
         snprintf(buf, size,
@@ -98,8 +98,8 @@ const char *ending_says(const struct ending *x, char *buf, size_t size)
         snprintf(buf, size,
                  "stopped: %s, for longer than limits.outage. Check the network and "
                  "api.base_url; the same command goes on with the %" PRId64
-                 " waiting jobs.",
-                 says, x->left);
+                 " waiting job%s.",
+                 says, x->left, x->left == 1 ? "" : "s");
         break;
     case STOP_WAIT:
         snprintf(buf, size,
@@ -121,11 +121,11 @@ const char *ending_says(const struct ending *x, char *buf, size_t size)
                  says);
         break;
     case STOP_RESULTS:
-        snprintf(
-            buf, size,
-            "stopped: results could not be written (%s). No answer is lost: the next "
-            "run writes them from the store.",
-            says);
+        snprintf(buf, size,
+                 "stopped: results could not be written (%s). No answer is lost: make "
+                 "room, or "
+                 "the place writable, and the same command writes them from the store.",
+                 says);
         break;
     case STOP_CONSENT:
     case STOP_INPUT:

@@ -23,17 +23,33 @@ static int tidy(char *key, const char *from, struct err *e)
         key[--n] = '\0';
     memmove(key, key + lead, n - lead + 1);
     if (*key == '\0')
-        return err_set(e, ERR_CONF, "%s: no key in it", from);
+        return err_set(e, ERR_CONF, "%s: no key in it; want the key and nothing else",
+                       from);
     for (const char *p = key; *p; p++)
         if (!isgraph((unsigned char)*p))
-            return err_set(e, ERR_CONF, "%s: a key has no blanks or control characters",
+            return err_set(e, ERR_CONF,
+                           "%s: a key has no blanks or control characters; want the "
+                           "key and nothing else",
                            from);
     return 0;
 }
 
 static int too_long(const char *from, size_t size, struct err *e)
 {
-    return err_set(e, ERR_CONF, "%s: a key has at most %zu bytes", from, size - 2);
+    return err_set(e, ERR_CONF,
+                   "%s: a key has at most %zu bytes; want the key and nothing "
+                   "else",
+                   from, size - 2);
+}
+
+/* systemd lends a credential to the user of a unit by an ACL, which shows as bits of the
+ * group; into its directory nobody else can look. */
+static mode_t shut_to(const char *path)
+{
+    const char *lent = getenv("CREDENTIALS_DIRECTORY");
+    size_t n = lent ? strlen(lent) : 0;
+    bool ours = n > 0 && strncmp(path, lent, n) == 0 && path[n] == '/';
+    return ours ? S_IRWXO : S_IRWXG | S_IRWXO;
 }
 
 static int from_file(const char *path, char *buf, size_t size, struct err *e)
@@ -41,8 +57,13 @@ static int from_file(const char *path, char *buf, size_t size, struct err *e)
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0) {
-        err_set(e, ERR_CONF, "api.key_file = %s: %s", path, strerror(errno));
-    } else if (st.st_mode & (S_IRWXG | S_IRWXO)) {
+        err_set(e, ERR_CONF, "api.key_file = %s: %s; %s", path, strerror(errno),
+                *path == '~' ? "want the whole path, without ~"
+                             : "put the key there, or name the file that holds it");
+    } else if (S_ISDIR(st.st_mode)) {
+        err_set(e, ERR_CONF, "api.key_file = %s: a directory; name the file in it",
+                path);
+    } else if (st.st_mode & shut_to(path)) {
         err_set(e, ERR_CONF, "api.key_file = %s: others can read it; chmod 600 it",
                 path);
     } else {
@@ -91,7 +112,7 @@ int key_load(const struct conf *conf, char *buf, size_t size, struct err *e)
         return from_command(conf->api.key_command, buf, size, e);
     return err_set(
         e, ERR_CONF,
-        "no API key; set ANTHROPIC_API_KEY, api.key_file or api.key_command");
+        "no API key; export ANTHROPIC_API_KEY, or set api.key_file to a file with it");
 }
 
 const char *key_from(const struct conf *conf)

@@ -1598,8 +1598,8 @@ static int last_words(struct runner *r, struct err *e)
     if (r->results_failed && r->stop != STOP_RESULTS)
         tell_line(
             r->tell, true,
-            "results could not be written (%s). No answer is lost: the next run writes "
-            "them from the store.",
+            "results could not be written (%s). No answer is lost: make room, or the "
+            "place writable, and the same command writes them from the store.",
             r->write_err.text);
     if (r->unreckoned > 0)
         tell_line(
@@ -1615,7 +1615,7 @@ static int last_words(struct runner *r, struct err *e)
                   left, plural(left), r->o->queue->root);
     if (t.jobs[JOB_FAILED] + t.jobs[JOB_PARKED] > 0 && r->stop != STOP_CONSENT)
         tell_line(
-            r->tell, false,
+            r->tell, code == EXIT_SOME_FAILED,
             "why jobs failed: `nightmill status %s`; to send them again: `nightmill "
             "retry %s`",
             r->o->queue->root, r->o->queue->root);

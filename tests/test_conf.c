@@ -424,14 +424,15 @@ static void a_file_that_is_not_there_is_an_error_unless_it_is_optional(void **st
     (void)state;
     struct conf c;
     struct err e = {0};
-    char dir[SCRATCH_MAX], want[200];
+    char dir[SCRATCH_MAX], want[300];
     conf_open(&c);
     scratch_make(dir);
     const char *path = scratch_path(dir, "none.ini");
     assert_int_equal(conf_read(&c, path, true, true, &e), 0);
     assert_int_equal(e.code, ERR_NONE);
     assert_int_equal(conf_read(&c, path, false, true, &e), -1);
-    snprintf(want, sizeof want, "%s: No such file or directory", path);
+    snprintf(want, sizeof want,
+             "%s: No such file or directory; name an INI that you can read", path);
     assert_string_equal(e.text, want);
     e = (struct err){0};
     assert_int_equal(conf_read(&c, dir, true, true, &e), -1); /* a directory is none */

@@ -71,8 +71,9 @@ static void every_stop_says_why_and_what_to_do(void **state)
         {{.stop = STOP_DISK, .says = "no room"},
          "stopped: no room. Nothing is lost; make room, then run the same command."},
         {{.stop = STOP_RESULTS, .says = "x: full"},
-         "stopped: results could not be written (x: full). No answer is lost: the next "
-         "run writes them from the store."},
+         "stopped: results could not be written (x: full). No answer is lost: "
+         "make room, or the place writable, and the same command writes them from the "
+         "store."},
         {{.stop = STOP_RELOAD, .says = "settings are read again"}, ""},
         {{.stop = STOP_CONSENT, .says = "say yes"}, "nothing was sent: say yes"},
         {{.stop = STOP_INPUT, .says = "gone", .sent = true}, "stopped: gone"},

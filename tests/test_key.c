@@ -17,6 +17,8 @@
 static struct conf conf;
 static char dir[SCRATCH_MAX];
 
+#define ONLY "want the key and nothing else"
+
 static int set_up(void **state)
 {
     (void)state;
@@ -61,10 +63,12 @@ static void without_a_key_it_says_where_one_may_be_put(void **state)
 {
     (void)state;
     assert_key(NULL,
-               "no API key; set ANTHROPIC_API_KEY, api.key_file or api.key_command");
+               "no API key; export ANTHROPIC_API_KEY, or set api.key_file to a file "
+               "with it");
     setenv("ANTHROPIC_API_KEY", "", 1); /* set to nothing is not set */
     assert_key(NULL,
-               "no API key; set ANTHROPIC_API_KEY, api.key_file or api.key_command");
+               "no API key; export ANTHROPIC_API_KEY, or set api.key_file to a file "
+               "with it");
 }
 
 static void the_environment_comes_first_then_the_file_then_the_command(void **state)
@@ -89,15 +93,15 @@ static void blanks_around_a_key_are_an_editors(void **state)
         {SECRET, SECRET, NULL},
         {SECRET "\n", SECRET, NULL},
         {"\r\n \t" SECRET " \r\n\n", SECRET, NULL},
-        {" \n\t", NULL, "ANTHROPIC_API_KEY: no key in it"},
+        {" \n\t", NULL, "ANTHROPIC_API_KEY: no key in it; " ONLY},
         {"sk-ant two", NULL,
-         "ANTHROPIC_API_KEY: a key has no blanks or control characters"},
+         "ANTHROPIC_API_KEY: a key has no blanks or control characters; " ONLY},
         {"sk-ant\ntwo", NULL,
-         "ANTHROPIC_API_KEY: a key has no blanks or control characters"},
+         "ANTHROPIC_API_KEY: a key has no blanks or control characters; " ONLY},
         {"sk-ant\x01", NULL,
-         "ANTHROPIC_API_KEY: a key has no blanks or control characters"},
+         "ANTHROPIC_API_KEY: a key has no blanks or control characters; " ONLY},
         {"sk-ant\xc3\xbc", NULL,
-         "ANTHROPIC_API_KEY: a key has no blanks or control characters"},
+         "ANTHROPIC_API_KEY: a key has no blanks or control characters; " ONLY},
     };
     for (size_t i = 0; i < CASES(cases); i++) {
         setenv("ANTHROPIC_API_KEY", cases[i].text, 1);
@@ -130,12 +134,14 @@ static void a_file_that_holds_no_key_says_so(void **state)
     (void)state;
     char says[200];
     set("api.key_file", scratch_path(dir, "key"));
-    snprintf(says, sizeof says, "api.key_file = %s: No such file or directory",
+    snprintf(says, sizeof says,
+             "api.key_file = %s: No such file or directory; put the key there, or name "
+             "the file that holds it",
              conf.api.key_file);
     assert_key(NULL, says);
     scratch_puts(dir, "key", "\n");
     chmod(conf.api.key_file, 0600);
-    assert_key(NULL, "api.key_file: no key in it");
+    assert_key(NULL, "api.key_file: no key in it; " ONLY);
     scratch_put(dir, "key", "sk-ant\0x y", 10);
     chmod(conf.api.key_file, 0600);
     char key[KEY_MAX];
@@ -147,6 +153,37 @@ static void a_file_that_holds_no_key_says_so(void **state)
     chmod(dir, 0700);
     assert_int_equal(key_load(&conf, key, sizeof key, &e), -1);
     assert_int_equal(e.code, ERR_CONF);
+    assert_non_null(strstr(e.text, "a directory; name the file in it"));
+    set("api.key_file", "~/key");
+    assert_key(NULL, "api.key_file = ~/key: No such file or directory; want the whole "
+                     "path, without ~");
+}
+
+/* systemd makes it readable for the unit's user by an ACL, and stat shows 0440. */
+static void a_credential_of_systemd_may_show_bits_of_a_group(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *dir;
+        mode_t mode;
+        int fine;
+    } cases[] = {{"", 0440, 1},    {"", 0400, 1},  {"", 0444, 0},
+                 {"/up", 0440, 0}, {"2", 0440, 0}, {NULL, 0440, 0}};
+    char lent[200];
+    scratch_puts(dir, "key", SECRET);
+    set("api.key_file", scratch_path(dir, "key"));
+    for (size_t i = 0; i < CASES(cases); i++) {
+        snprintf(lent, sizeof lent, "%s%s", dir, cases[i].dir ? cases[i].dir : "");
+        if (cases[i].dir)
+            setenv("CREDENTIALS_DIRECTORY", lent, 1);
+        else
+            unsetenv("CREDENTIALS_DIRECTORY");
+        char key[KEY_MAX];
+        struct err e = {0};
+        assert_int_equal(chmod(conf.api.key_file, cases[i].mode), 0);
+        assert_int_equal(key_load(&conf, key, sizeof key, &e), cases[i].fine ? 0 : -1);
+    }
+    unsetenv("CREDENTIALS_DIRECTORY");
 }
 
 static void a_command_that_fails_gives_no_key(void **state)
@@ -158,9 +195,9 @@ static void a_command_that_fails_gives_no_key(void **state)
         {"echo " SECRET "; exit 3",
          "api.key_command: it failed; run it by hand to see why"},
         {"kill -9 $$", "api.key_command: it failed; run it by hand to see why"},
-        {"true", "api.key_command: no key in it"},
+        {"true", "api.key_command: no key in it; " ONLY},
         {"echo sk-ant two", "api.key_command: a key has no blanks or control "
-                            "characters"},
+                            "characters; " ONLY},
     };
     for (size_t i = 0; i < CASES(cases); i++) {
         set("api.key_command", cases[i].command);
@@ -215,6 +252,7 @@ int main(void)
         TEST(blanks_around_a_key_are_an_editors),
         TEST(a_file_that_others_can_read_is_refused),
         TEST(a_file_that_holds_no_key_says_so),
+        TEST(a_credential_of_systemd_may_show_bits_of_a_group),
         TEST(a_command_that_fails_gives_no_key),
         TEST(a_key_that_does_not_fit_is_refused_and_not_cut),
         TEST(a_fingerprint_knows_the_key_and_does_not_show_it),

@@ -111,7 +111,8 @@ static void what_is_no_directory_is_no_queue(void **state)
     name = scratch_path(dir, "file.md");
     e = (struct err){0};
     assert_int_equal(queue_find(&q, name, &conf, &e), -1);
-    snprintf(says, sizeof says, "%s: want a directory of job files", name);
+    snprintf(says, sizeof says,
+             "%s: not a directory; name the directory of your job files", name);
     assert_string_equal(e.text, says);
     queue_close(&q);
 }

@@ -11,7 +11,7 @@ import threading
 import time
 import unittest
 
-from story import (AGAIN, CONSENT, DONE, KEY, KEY_REFUSED, STORE, Story, lines, wait_until)
+from story import (AGAIN, CONSENT, DONE, FAILED, KEY, KEY_REFUSED, STORE, Story, lines, wait_until)
 
 
 class Evening(Story):
@@ -47,7 +47,8 @@ class FirstErrors(Evening):
     def test_without_a_key_both_say_where_one_may_come_from(self):
         env = {"ANTHROPIC_API_KEY": ""}
         self.last(self.q.run(env=env), CONSENT,
-                  r"no API key; set ANTHROPIC_API_KEY, api\.key_file or api\.key_command\n$")
+                  r"no API key; export ANTHROPIC_API_KEY, or set api\.key_file to a file "
+                  r"with it\n$")
         self.assert_found(self.check(env=env), CONSENT, "FAIL", "key", "no API key",
                           "export ANTHROPIC_API_KEY")
         self.assertEqual(0, self.s.requests())
@@ -75,6 +76,45 @@ class FirstErrors(Evening):
         self.assert_found(self.check(env=env, sets=sets), DONE, "ok", "key",
                           "api.key_file, accepted", "")
 
+    def test_a_key_file_that_is_not_as_it_should_be_says_how_it_should(self):
+        path = os.path.join(self.q.base, "key")
+        env, whole = {"ANTHROPIC_API_KEY": ""}, "want the key and nothing else"
+        for text, name, says in (
+                (None, path, "No such file or directory; put the key there, or name the "
+                             "file that holds it"),
+                (None, "~/key", "want the whole path, without ~"),
+                (None, self.q.base, "a directory; name the file in it"),
+                ("", path, "no key in it; " + whole),
+                ("export ANTHROPIC_API_KEY=" + KEY, path, whole),
+                (KEY + "\n" + KEY + "\n", path, whole)):
+            if text is not None:
+                with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600),
+                          "w") as f:
+                    f.write(text)
+            for args in ((), ("--quiet",)):
+                self.last(self.q.run(*args, env=env, sets=["api.key_file=" + name]),
+                          CONSENT, says + r"\n$")
+            self.assert_found(self.check(env=env, sets=["api.key_file=" + name]), CONSENT,
+                              "FAIL", "key", says, "put it right")
+        self.assertEqual(0, self.s.requests())
+        os.remove(path)
+
+    def test_a_command_that_gives_no_key_is_to_be_run_by_hand(self):
+        env, sets = {"ANTHROPIC_API_KEY": ""}, ["api.key_command=false"]
+        says = "it failed; run it by hand to see why"
+        self.last(self.q.run(env=env, sets=sets), CONSENT, says + r"\n$")
+        self.assert_found(self.check(env=env, sets=sets), CONSENT, "FAIL", "key", says,
+                          "put it right")
+
+    def test_an_address_that_is_not_the_api_s_is_said_to_be_one(self):
+        env = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}
+        for args in ((), ("--quiet",)):
+            self.last(self.q.run(*args, env=env, sets=["limits.outage=1s"]), AGAIN,
+                      r"unreachable: .*Check the network and api\.base_url; the same command "
+                      r"goes on with the 1 waiting job\.\n")
+        env = {"ANTHROPIC_BASE_URL": "http://example.com"}
+        self.last(self.q.run(env=env), CONSENT, r"want https://HOST, or http:// to 127\.0\.0\.1")
+
     def test_a_wrong_model_is_named_with_the_tier_that_wants_it(self):
         sets = ["tier.standard.model=claude-zebra"]
         self.last(self.q.run(sets=sets), AGAIN,
@@ -99,6 +139,25 @@ class FirstErrors(Evening):
                           "ini:5: jobs.tyer: no such option", "mend that line")
         self.assertEqual(0, self.s.requests())
 
+    def test_an_ini_that_is_not_there_is_named(self):
+        says = r"none\.ini: No such file or directory; name an INI that you can read"
+        self.last(self.q.run("--conf", "none.ini"), CONSENT, says + r"\n$")
+        self.assert_found(self.check("--conf", "none.ini"), CONSENT, "FAIL",
+                          "configuration", "name an INI that you can read", "mend")
+
+    def test_an_ini_that_others_can_write_may_not_say_where_the_key_is(self):
+        os.chmod(self.q.write("nightmill.ini", "[api]\nkey_file = /tmp/key\n"), 0o666)
+        self.last(self.q.run(), CONSENT,
+                  r"ini:2: api\.key_file: not taken from a file that others can write or "
+                  r"own; chown it to yourself, chmod go-w, or use --conf\n$")
+        self.assert_found(self.check(), CONSENT, "FAIL", "configuration",
+                          "chmod go-w, or use --conf", "mend that line")
+
+    def test_a_word_that_is_no_command_or_option_points_to_the_help(self):
+        self.last(self.q.tell("rnu"), CONSENT, r"no such command: rnu; see nightmill --help\n$")
+        for args in (["--frist"], ["--first", "x"], ["--until", "25:00"], ["more"]):
+            self.last(self.q.run(*args), CONSENT, r"; see nightmill run --help\n$")
+
     def test_an_empty_directory_is_said_to_be_one(self):
         self.q.remove("a.md")
         self.last(self.q.run(), DONE, r"no job files in .*; put \.md, \.txt, \.json or "
@@ -117,8 +176,26 @@ class FirstErrors(Evening):
                           "name the directory")
         os.makedirs(self.q.path)
 
+    def test_a_file_is_not_taken_for_a_directory(self):
+        self.q.path = self.q.at("a.md")
+        says = "a.md: not a directory; name the directory of your job files"
+        self.last(self.q.run(), CONSENT, says + r"\n$")
+        self.assert_found(self.check(), CONSENT, "FAIL", "queue", "not a directory",
+                          "name the directory")
+
+    def test_a_job_that_cannot_be_read_says_where_and_cron_hears_where_to_look(self):
+        self.q.write("b.json", '{"a": 1}')
+        self.last(self.q.run(), FAILED, r"b\.json:1: neither messages nor params; want a "
+                                        r"Messages body")
+        ended = self.q.run("--quiet")
+        self.last(ended, FAILED, rf"why jobs failed: `nightmill status {self.q.path}`; to send "
+                                 rf"them again: `nightmill retry {self.q.path}`\n$")
+        self.assertNotIn("results are in", ended.err)
+
     def test_without_credit_both_say_so(self):
         self.s.credit(set=0)
+        self.last(self.q.run("--quiet"), AGAIN, r"Add credit, then run the same command: it "
+                  r"sends one request, and goes on with the 1 waiting job if")
         self.last(self.q.run(), AGAIN, r"out of credit .*Add credit, then run the same command")
         self.assert_found(self.check(), AGAIN, "FAIL", "credit", "none is left", "add credit")
         found = self.check()
@@ -133,6 +210,8 @@ class FirstErrors(Evening):
         self.last(self.q.run(), AGAIN, r"another nightmill is at work on .*; let it end, or "
                                        r"look with `nightmill status`\n$")
         self.assert_found(self.check(), AGAIN, "FAIL", "queue", "at work", "let it end")
+        # The night before is still at work: cron need not wake anybody.
+        self.assertEqual((AGAIN, "", ""), tuple(self.q.run("--quiet")))
         go.set()
         self.assert_exit(DONE, r.wait())
 
@@ -153,6 +232,8 @@ class FirstErrors(Evening):
         with open(os.path.join(self.q.base, "file"), "w") as f:
             f.write("no directory")
         sets = [f"results.dir={self.q.base}/file/results"]
+        self.last(self.q.run(sets=sets), STORE,
+                  r"file/results cannot be made: .*; make it yourself, or name another place")
         self.assert_found(self.check(sets=sets), STORE, "FAIL", "disk: results",
                           "cannot be written", "set another directory")
 

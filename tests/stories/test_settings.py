@@ -117,7 +117,7 @@ class Keys(Story):
     def test_no_key_is_told_and_nothing_is_begun(self):
         ended = self.q.run()
         self.assert_exit(CONSENT, ended)
-        self.assertIn("set ANTHROPIC_API_KEY, api.key_file or api.key_command", ended.err)
+        self.assertIn("export ANTHROPIC_API_KEY, or set api.key_file to a file with it", ended.err)
         self.assertFalse(os.path.exists(self.q.at(".nightmill")))
 
     def test_a_key_file_that_others_can_read_is_refused(self):
@@ -174,7 +174,7 @@ class Places(Story):
         subprocess.run(["mount", "-o", "remount,ro,bind", q.path], check=True)
         ended = q.run()
         self.assert_exit(STORE, ended)
-        self.assertRegex(ended.err, r"if the queue is read-only, set store\.dir and results\.dir")
+        self.assertRegex(ended.err, r"run as the one who owns the queue, or if it is read-only, set store\.dir")
         self.assertEqual(0, s.requests())
         elsewhere = [f"store.dir={q.base}/st", f"results.dir={q.base}/res"]
         self.assert_exit(DONE, q.run(sets=elsewhere))
