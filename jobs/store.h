@@ -326,12 +326,16 @@ int store_run_sent(struct store *st, int64_t *run_number, struct err *e);
 int store_run_span(struct store *st, int64_t run_number, int64_t *first, int64_t *last,
                    struct err *e);
 
-/* Its attempts in the order they left, each with its job. `at_rest`: the job has come to
+/* Its first attempt that left at `since` or later; INT64_MAX: there is none. */
+int store_run_since(struct store *st, int64_t run_number, int64_t since,
+                    int64_t *attempt, struct err *e);
+
+/* Its attempts from `first` on in the order they left, each with its job. `at_rest`: the job has come to
  * rest, and with this attempt. */
 typedef int store_run_sent_fn(void *arg, const struct store_attempt *a,
                               const struct store_job *j, bool at_rest);
-int store_each_sent(struct store *st, int64_t run_number, store_run_sent_fn *fn,
-                    void *arg, struct err *e);
+int store_each_sent(struct store *st, int64_t run_number, int64_t first,
+                    store_run_sent_fn *fn, void *arg, struct err *e);
 
 /* Jobs at rest since before that attempt left, without their answers: what was known. */
 int store_each_before(struct store *st, int64_t attempt, store_result_fn *fn, void *arg,

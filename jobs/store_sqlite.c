@@ -435,10 +435,13 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(RUN_SPAN,                                                                        \
       "SELECT COALESCE(MIN(a.started), 0), COALESCE(MAX(COALESCE(e.ended, a.started))" \
       ", 0) FROM sending a LEFT JOIN ending e ON e.attempt = a.id" OF_RUN)             \
+    X(RUN_SINCE,                                                                       \
+      "SELECT COALESCE(MIN(a.id), 9223372036854775807) FROM sending a" OF_RUN          \
+      " AND a.started >= ?2")                                                          \
     X(SENT, "SELECT " ATTEMPT_COLUMNS ", " JOB_COLUMNS                                 \
             ", j.state >= 2 AND j.last_attempt = a.id FROM sending a LEFT JOIN ending" \
             " e ON e.attempt = a.id JOIN job j ON j.id = a.job JOIN source s ON s.id"  \
-            " = j.source" OF_RUN)                                                      \
+            " = j.source" OF_RUN " AND a.id >= ?2")                                    \
     X(BEFORE, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS JOB_FROM ATTEMPT_JOIN         \
               " WHERE j.state >= 2 AND j.last_attempt > 0 AND j.last_attempt < ?1")    \
     X(FAILED_ROWS,                                                                     \
@@ -1965,12 +1968,24 @@ int store_run_span(struct store *st, int64_t run_number, int64_t *first, int64_t
     return finish(st, q, rc, e);
 }
 
-int store_each_sent(struct store *st, int64_t run_number, store_run_sent_fn *fn,
-                    void *arg, struct err *e)
+int store_run_since(struct store *st, int64_t run_number, int64_t since,
+                    int64_t *attempt, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_RUN_SINCE];
+    sqlite3_bind_int64(q, 1, run_number);
+    sqlite3_bind_int64(q, 2, since);
+    int rc = sqlite3_step(q);
+    *attempt = rc == SQLITE_ROW ? sqlite3_column_int64(q, 0) : INT64_MAX;
+    return finish(st, q, rc, e);
+}
+
+int store_each_sent(struct store *st, int64_t run_number, int64_t first,
+                    store_run_sent_fn *fn, void *arg, struct err *e)
 {
     sqlite3_stmt *q = st->r[R_SENT];
     int rc;
     sqlite3_bind_int64(q, 1, run_number);
+    sqlite3_bind_int64(q, 2, first);
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
         struct store_attempt a;
         struct store_job j;

@@ -9,6 +9,7 @@ enum { WIDTH = 1000, HEIGHT = 100 };
 
 #define HEADROOM 1.12   /* so that the limit's line is not the picture's edge */
 #define LIMIT_FAR 4     /* times the peak: too far to be in one picture with it */
+#define EDGE 2.0        /* what stands there is seen whole */
 #define LEAST_WIDTH 2.5 /* of a mark, so that a short one is seen */
 
 int64_t chart_slice(int64_t span_ms, size_t most)
@@ -122,6 +123,7 @@ static void put_marks(struct textbuf *b, const struct chart *c, bool halts)
         if (m->halt != halts || m->to < c->from || m->from > c->to)
             continue;
         if (halts) {
+            x = x > WIDTH - EDGE ? WIDTH - EDGE : x < EDGE ? EDGE : x;
             textbuf_putf(b, "<path class=\"halt\" d=\"M%.1f 0V%d\">", x, HEIGHT);
         } else {
             w = w < LEAST_WIDTH ? LEAST_WIDTH : w;

@@ -9,6 +9,7 @@
 #include "runner/effect.h"
 #include "runner/err.h"
 #include "runner/report.h"
+#include "runner/when.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -102,6 +103,8 @@ static int report(const struct cmd_args *a, const struct conf *conf,
                          .busy = queue_busy(q),
                          .now = (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000,
                          .wanted = a->run};
+    if (a->since && when_read(a->since, r->now, &r->since) < 0)
+        return err_set(e, ERR_USAGE, "--since %s: " WHEN_WANTED, a->since);
     struct catalog *catalog = cmd_catalog(conf, e);
     struct store *st = catalog ? store_open(q->state, STORE_ASK, true, e) : NULL;
     r->catalog = catalog;

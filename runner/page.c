@@ -133,14 +133,13 @@ static void span(struct page *p, int64_t ms)
 }
 
 /* How moments are written. */
-#define WHENS(X)                       \
-    X(TIME, "%H:%M")                   \
-    X(TIME_FINE, "%H:%M:%S")           \
-    X(DAY_TIME, "%e&#160;%b %H:%M")    \
-    X(DAY_FINE, "%e&#160;%b %H:%M:%S") \
-    X(WEEKDAY, "%a %e %B, %H:%M")      \
-    X(BEGIN, "%a %e %B %Y, %H:%M")     \
-    X(WHOLE, "%e&#160;%b %Y, %H:%M")   \
+#define WHENS(X)                     \
+    X(TIME, "%H:%M")                 \
+    X(TIME_FINE, "%H:%M:%S")         \
+    X(DAY_TIME, "%e&#160;%b %H:%M")  \
+    X(WEEKDAY, "%a %e %B, %H:%M")    \
+    X(BEGIN, "%a %e %B %Y, %H:%M")   \
+    X(WHOLE, "%e&#160;%b %Y, %H:%M") \
     X(MADE, "%e %B %Y at %H:%M %Z")
 
 enum when {
@@ -168,11 +167,11 @@ static void moment(struct page *p, int64_t wall_ms, enum when when)
 
 static void clock_of(struct page *p, int64_t wall_ms)
 {
-    bool fine = p->r->to - p->r->from < 3600000;
+    int64_t all = p->r->to - p->r->from;
     moment(p, wall_ms,
-           p->dated ? fine ? WHEN_DAY_FINE : WHEN_DAY_TIME
-           : fine   ? WHEN_TIME_FINE
-                    : WHEN_TIME);
+           all < 3600000        ? WHEN_TIME_FINE
+           : all < 24 * 3600000 ? WHEN_TIME
+                                : WHEN_DAY_TIME);
 }
 
 /* A command line that can be copied: nightmill VERB DIR */
@@ -255,7 +254,7 @@ static void headline(struct page *p)
              at_work(r) ? " so far" : "");
         usd(p, r->cost);
         put(p, " in ");
-        span(p, r->run.ended_at - r->run.started_at);
+        span(p, r->to - r->from);
         put(p, ".");
     }
     put(p, "</h1>");
@@ -400,6 +399,10 @@ static void head(struct page *p)
         moment(p, r->run.started_at, WHEN_BEGIN);
         put(p, " to ");
         moment(p, r->run.ended_at, p->dated ? WHEN_WEEKDAY : WHEN_TIME);
+        if (r->from > r->run.started_at) {
+            put(p, "; of that, what left since ");
+            moment(p, r->from, WHEN_WEEKDAY);
+        }
         put(p, "</p>\n");
     }
     how_it_ended(p);
@@ -528,7 +531,9 @@ static void forecast(struct page *p)
             put(p, "all");
         else
             count(p, f->measured);
-        put(p, " of them rest on answers to others of their kind.");
+        put(p, " of them are of kinds that ");
+        count(p, f->answers);
+        putf(p, " answer%s had told of by then.", s_if_many(f->answers));
     }
     put(p, "</p>");
 }
@@ -589,7 +594,7 @@ static void cost_row(struct page *p, const struct report_row *x, int64_t others,
 
 static void cost_table(struct page *p, const char *by, const struct report_table *t)
 {
-    bool beside = p->r->totals.spent > p->r->run.spent;
+    bool beside = p->r->totals.spent > p->r->cost;
     struct report_row rest = {.requests = 0};
     char label[40];
     snprintf(label, sizeof label, "cost by %s", by);

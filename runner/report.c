@@ -236,15 +236,18 @@ static int hold_add(struct report *r, struct report_holds *h,
 {
     bool halt = x->kind == HISTORY_HALT;
     int64_t to = halt ? x->at : x->until > 0 && x->until < r->to ? x->until : r->to;
+    int64_t from = x->at > r->from ? x->at : r->from;
+    if (halt ? x->at < r->from : to <= r->from)
+        return 0;
     struct report_hold *one = hold_of(h, x);
     if (one->times == 0)
-        one->first_at = x->at;
+        one->first_at = from;
     one->times += x->times;
     /* What was not merged is cut off where the run ended. */
-    one->held_ms += x->times > 1 ? x->held : to > x->at ? to - x->at : 0;
-    if (x->at > one->last_at)
-        one->last_at = x->at;
-    return mark_add(h, x->at, to, halt, (size_t)(one - h->one));
+    one->held_ms += x->times > 1 ? x->held : to > from ? to - from : 0;
+    if (from > one->last_at)
+        one->last_at = from;
+    return mark_add(h, from, to, halt, (size_t)(one - h->one));
 }
 
 static int on_history(void *arg, const struct store_history *x)
@@ -339,7 +342,13 @@ static int look_at_runs(struct store *st, struct report *r, struct err *e)
     for (size_t i = 0; i < r->runs_len; i++)
         if (end_of(st, r, &r->runs[i], e) < 0)
             return -1;
-    r->from = r->run.started_at;
+    r->from = r->since > r->run.started_at ? r->since : r->run.started_at;
+    if (r->run.id && r->from > r->run.started_at && r->from > r->run.ended_at)
+        return err_set(
+            e, ERR_USAGE,
+            "run %lld, the last that sent anything, had ended by then; leave "
+            "--since away to see it",
+            (long long)r->run.id);
     r->to = r->run.ended_at > r->from ? r->run.ended_at : r->from + 1;
     r->slice_ms = chart_slice(r->to - r->from, REPORT_SLICES);
     r->slices = (size_t)((r->to - r->from + r->slice_ms - 1) / r->slice_ms);
@@ -440,13 +449,17 @@ static int busier(const void *a, const void *b)
 
 static int look_at_run(struct store *st, struct report *r, struct err *e)
 {
+    int64_t first = r->run.first_attempt;
     if (r->run.id == 0)
         return 0;
+    if (r->from > r->run.started_at &&
+        store_run_since(st, r->run.id, r->from, &first, e) < 0)
+        return -1;
     if ((r->learned = forecast_new()) == NULL)
         return no_memory(e);
     if (store_each_history(st, r->run.id, on_history, r, e) < 0 ||
-        store_each_before(st, r->run.first_attempt, on_before, r, e) < 0 || e->code ||
-        store_each_sent(st, r->run.id, on_sent, r, e) < 0 || e->code)
+        store_each_before(st, first, on_before, r, e) < 0 || e->code ||
+        store_each_sent(st, r->run.id, first, on_sent, r, e) < 0 || e->code)
         return -1;
     forecast_sum(r->learned, NULL, NULL, &r->forecast);
     for (size_t i = 0; i < r->lanes_len; i++)
@@ -500,7 +513,7 @@ static int look_at_ledger(struct store *st, struct report *r, struct err *e)
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         struct beside b = {all[i].t, all[i].by == BY_TAG};
         /* Nothing is beside a run that was the only one. */
-        if (r->totals.spent > r->run.spent &&
+        if (r->totals.spent > r->cost &&
             store_ledger(st, all[i].by, on_entry, &b, e) < 0)
             return -1;
         qsort(all[i].t->row, all[i].t->len, sizeof all[i].t->row[0], dearer);

@@ -109,6 +109,7 @@ struct report {
     bool busy;                 /* a runner is at work */
     int64_t now;               /* wall ms */
     int64_t wanted;            /* a run's number; 0: the last that sent anything */
+    int64_t since; /* wall ms: what left before is left out; 0: nothing is */
 
     struct store_totals totals;
     struct report_run run, last; /* run.id 0: nothing was sent; last.id 0: never run */
@@ -116,7 +117,7 @@ struct report {
     size_t runs_len;
     int64_t runs_all;
 
-    int64_t from, to, slice_ms; /* of the charts */
+    int64_t from, to, slice_ms; /* what is covered of the run, and in which slices */
     size_t slices;
 
     int64_t requests, in_flight, rest[JOB_STATE_COUNT]; /* of the run; at rest by it */

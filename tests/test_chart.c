@@ -120,6 +120,7 @@ static void holds_are_bands_and_halts_are_lines_with_their_words(void **state)
         {.from = 4999, .to = 5000, .says = "short"},
         {.from = 500, .to = 900, .says = "before"},
         {.from = 4000, .to = 4000, .halt = true, .says = "no credit"},
+        {.from = 5000, .to = 5000, .halt = true, .says = "at the edge"},
     };
     struct chart c = sample();
     struct textbuf b = {0};
@@ -130,6 +131,8 @@ static void holds_are_bands_and_halts_are_lines_with_their_words(void **state)
     check(&c, "x=\"997.5\" y=\"0\" width=\"2.5\""); /* seen, and within the picture */
     check(&c,
           "<path class=\"halt\" d=\"M750.0 0V100\"><title>no credit</title></path>");
+    check(&c,
+          "<path class=\"halt\" d=\"M998.0 0V100\"><title>at the edge</title></path>");
     chart_svg(&b, &c);
     assert_null(strstr(b.at, "before"));
     textbuf_free(&b);

@@ -1848,8 +1848,15 @@ static void a_run_is_told_apart_from_those_before_and_behind_it(void **state)
     run_begin(&w, 3, 5);
     assert_int_equal(store_run_sent(w.st, &run_number, NULL), 0);
     assert_int_equal(run_number, 2);
-    assert_int_equal(store_each_sent(w.st, 2, on_run_sent, &x, NULL), 0);
+    assert_int_equal(store_each_sent(w.st, 2, 0, on_run_sent, &x, NULL), 0);
     assert_string_equal(x.words, "2:b 3:b! 4:c! ");
+    x = (struct sent){""};
+    assert_int_equal(store_each_sent(w.st, 2, 3, on_run_sent, &x, NULL), 0);
+    assert_string_equal(x.words, "3:b! 4:c! ");
+    assert_int_equal(store_run_since(w.st, 2, NOW, &first, NULL), 0);
+    assert_int_equal(first, 2);
+    assert_int_equal(store_run_since(w.st, 2, NOW + 1, &first, NULL), 0);
+    assert_int_equal(first, INT64_MAX);
     x = (struct sent){""};
     assert_int_equal(store_each_before(w.st, 2, on_before, &x, NULL), 0);
     assert_string_equal(x.words, "a:1 ");

@@ -188,11 +188,19 @@ class Nights(Reporting):
         self.assert_exit(DONE, q.run())
         cost = self.page(q).text("Cost")
         self.assertRegex(cost, r"Within what was to be expected\. .* for the 50 jobs that it "
-                               r"brought to rest; all of them rest on answers")
+                               r"brought to rest; all of them are of kinds that 30 answers had told of")
         self.assertRegex(cost, r"the queue, all runs \$[\d.]+ 2 runs")
         self.assertIn("all runs requests", cost)  # beside what the run alone cost
         first = self.page(q, "--run", "1", "--out", "-").text("Cost")
         self.assertIn("for the 30 jobs that it brought to rest", first)
+        part = self.page(q, "--since", "1h", "--out", "-")  # all of it is younger
+        self.assertIn("for the 50 jobs", part.text("Cost"))
+        past = q.tell("report", "--since", "2100-01-01")
+        self.assert_exit(CONSENT, past)
+        self.assertIn("run 2, the last that sent anything, had ended by then", past.err)
+        wrong = q.tell("report", "--since", "yesterday")
+        self.assert_exit(CONSENT, wrong)
+        self.assertIn("--since yesterday: want 8h", wrong.err)
         refused = q.tell("report", "--run", "9")
         self.assert_exit(CONSENT, refused)
         self.assertIn("there is no run 9; the last one was 2", refused.err)
@@ -272,6 +280,9 @@ class Nights(Reporting):
                       page.text())
         self.assertIn("1 job done so far for", page.text())
         self.assertIn("in doubt none", page.text("Cost"))
+        since = self.page(q, "--since", "0m", "--out", "-")
+        self.assertIn("0 requests", since.text("Cost"))
+        self.assertIn("No jobs done so far", since.text())
         r.signal(signal.SIGKILL)
         r.wait()
 
