@@ -32,8 +32,10 @@ enum {
                2,        /* root and path; what is too long fails when it is opened */
     SCANS_MAX = 1 << 30, /* readings of sources in one run, more than there can be */
     SAID_MS = 3600000,   /* watching: the same trouble is told again after that */
-    SETTLES_MAX = 30,    /* a file that never rests is left for the next run */
-    LISTED_MAX = 8192,   /* watching: new files that one scan takes up */
+    OPEN_MIN_MS = 60000, /* so long an open file is believed to be written, at least */
+    OPEN_LOOK_MS = 100,
+    SETTLES_MAX = 30,  /* a file that never rests is left for the next run */
+    LISTED_MAX = 8192, /* watching: new files that one scan takes up */
 };
 
 struct todo {
@@ -643,8 +645,10 @@ static char *read_file(int fd, int64_t max, size_t *len, struct stat *st,
 static bool being_written(const struct intake *in, int fd, int64_t now)
 {
     struct stat st;
-    if (fstat(fd, &st) < 0 ||
-        now - ms_of(&st.st_ctim) > SETTLES_MAX * in->o.conf->intake.settle_ms)
+    int64_t trusted = SETTLES_MAX * in->o.conf->intake.settle_ms;
+    if (trusted < OPEN_MIN_MS)
+        trusted = OPEN_MIN_MS;
+    if (fstat(fd, &st) < 0 || now - ms_of(&st.st_ctim) > trusted)
         return false;
     if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
         return errno == EAGAIN;
@@ -968,7 +972,8 @@ static int take_lines(struct intake *in, int64_t now, struct moves *m, size_t *j
 /* Read, and not whole yet. */
 static void still_young(struct intake *in, struct todo *t, int64_t now)
 {
-    t->look_at = now + in->o.conf->intake.settle_ms;
+    int64_t settle = in->o.conf->intake.settle_ms;
+    t->look_at = now + (settle > OPEN_LOOK_MS ? settle : OPEN_LOOK_MS);
     if (in->o.watching) {
         leave_young(in, t->look_at);
         free(t);
