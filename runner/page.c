@@ -464,7 +464,7 @@ static void whys(struct page *p)
         text(p, *w->says ? w->says : "nothing was said", SAYS_MAX_SHOWN);
         putf(p, "</p><p class=\"note\">%s, %s", parked ? "parked" : "failed",
              job_outcome_name(w->outcome));
-        if (*w->type) {
+        if (*w->type && strcmp(w->type, job_outcome_name(w->outcome)) != 0) {
             put(p, ", ");
             text(p, w->type, KEY_MAX_SHOWN);
         }
