@@ -6,8 +6,8 @@ import re
 import signal
 import unittest
 
-from story import (AGAIN, CONSENT, DONE, FAILED, HAIKU, OPUS, STORE, Recorder, Story, body,
-                   line, lines, wait_until)
+from story import (AGAIN, CONSENT, DONE, FAILED, HAIKU, NIGHTMILL, OPUS, STORE, Story, body,
+                   lines, wait_until)
 
 HOSTILE = "<img src=x onerror=alert('1')>&\u202e"
 WORSE = HOSTILE + "\x1b[2J"
@@ -333,6 +333,14 @@ class Corners(Reporting):
         full = q.tell("report", "--out", "/dev/full")
         self.assert_exit(STORE, full)
         self.assertRegex(full.err, r"/dev/full: cannot be written: No space left on device")
+
+    def test_a_run_can_leave_its_own_page_when_it_ends(self):
+        q = self.queue(self.sim())
+        q.write("a.md", "x")
+        self.assert_exit(DONE, q.run(sets=[f"notify.on_finish={NIGHTMILL} report {q.path}"]))
+        page = self.sound(q.read("results/report.html"))
+        self.assertIn("all done", page.text())
+        self.assertIn("It came to its end: nothing waits.", page.text())
 
     def test_the_page_is_no_job(self):
         q = self.queue(self.sim())
