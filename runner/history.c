@@ -28,13 +28,14 @@ struct history {
     enum stop stop;
 };
 
+/* NULL: nothing was noted of it, and `made` is false, or there is no memory. */
 static struct history_note *note_of(struct runner *r, enum history_kind kind,
-                                    const struct lane *lane)
+                                    const struct lane *lane, bool made)
 {
     struct history_note *n = r->history->notes;
     while (n && (n->kind != kind || n->lane != lane))
         n = n->next;
-    if (n || (n = calloc(1, sizeof *n)) == NULL)
+    if (n || !made || (n = calloc(1, sizeof *n)) == NULL)
         return n;
     n->kind = kind;
     n->lane = lane;
@@ -71,10 +72,8 @@ static void look(struct runner *r, struct moves *m, enum history_kind kind,
                  const struct lane *lane, bool on, int64_t until, const char *says)
 {
     int64_t now = runner_wall(r);
-    struct history_note *n;
-    if (!on && r->history->notes == NULL)
-        return;
-    if ((n = note_of(r, kind, lane)) == NULL)
+    struct history_note *n = note_of(r, kind, lane, on);
+    if (n == NULL)
         return;
     if (on && (!n->on || (n->until > 0 && until != n->until))) {
         n->at = n->on ? n->at : now;
@@ -98,7 +97,7 @@ static void look_at_limits(struct runner *r, struct moves *m, const struct lane 
     const int64_t limits[BUCKETS] = {[BUCKET_REQUESTS] = l->rpm,
                                      [BUCKET_INPUT] = l->itpm,
                                      [BUCKET_OUTPUT] = l->otpm};
-    struct history_note *n = note_of(r, HISTORY_LIMITS, l);
+    struct history_note *n = note_of(r, HISTORY_LIMITS, l, true);
     if (n == NULL)
         return;
     if (memcmp(n->limits, limits, sizeof limits) != 0) {
@@ -113,7 +112,7 @@ static void look_at_limits(struct runner *r, struct moves *m, const struct lane 
 static void look_at_halt(struct runner *r, struct moves *m)
 {
     struct history_note *n;
-    if (r->stop == STOP_NONE || (n = note_of(r, HISTORY_HALT, NULL)) == NULL)
+    if (r->stop == STOP_NONE || (n = note_of(r, HISTORY_HALT, NULL, true)) == NULL)
         return;
     if (r->history->stop != r->stop) {
         r->history->stop = r->stop;

@@ -464,7 +464,7 @@ static void whys(struct page *p)
         text(p, *w->says ? w->says : "nothing was said", SAYS_MAX_SHOWN);
         putf(p, "</p><p class=\"note\">%s, %s", parked ? "parked" : "failed",
              job_outcome_name(w->outcome));
-        if (*w->type) {
+        if (*w->type && strcmp(w->type, job_outcome_name(w->outcome)) != 0) {
             put(p, ", ");
             text(p, w->type, KEY_MAX_SHOWN);
         }
@@ -526,14 +526,22 @@ static void forecast(struct page *p)
     putf(p, " job%s that it brought to rest; ", s_if_many(f->jobs));
     if (f->answers == 0) {
         put(p, "no job like these had been answered by then, so it is a guess.");
+    } else if (f->measured == 0) {
+        put(p, "the ");
+        count(p, f->answers);
+        putf(p,
+             " answer%s to jobs like these that were known by then are too few to "
+             "measure by, so it is a guess.",
+             s_if_many(f->answers));
     } else {
         if (f->measured == f->jobs)
             put(p, "all");
         else
             count(p, f->measured);
-        put(p, " of them are of kinds that ");
+        put(p, " of them are of kinds that had been measured by then, by ");
         count(p, f->answers);
-        putf(p, " answer%s had told of by then.", s_if_many(f->answers));
+        putf(p, " answer%s%s.", s_if_many(f->answers),
+             f->measured == f->jobs ? "" : "; the others are a guess");
     }
     put(p, "</p>");
 }

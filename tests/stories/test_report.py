@@ -6,8 +6,8 @@ import re
 import signal
 import unittest
 
-from story import (AGAIN, CONSENT, DONE, FAILED, HAIKU, OPUS, STORE, Recorder, Story, body,
-                   line, lines, wait_until)
+from story import (AGAIN, CONSENT, DONE, FAILED, HAIKU, NIGHTMILL, OPUS, STORE, Story, body,
+                   lines, wait_until)
 
 HOSTILE = "<img src=x onerror=alert('1')>&\u202e"
 WORSE = HOSTILE + "\x1b[2J"
@@ -188,7 +188,8 @@ class Nights(Reporting):
         self.assert_exit(DONE, q.run())
         cost = self.page(q).text("Cost")
         self.assertRegex(cost, r"Within what was to be expected\. .* for the 50 jobs that it "
-                               r"brought to rest; all of them are of kinds that 30 answers had told of")
+                               r"brought to rest; all of them are of kinds that had "
+                               r"been measured by then, by 30 answers")
         self.assertRegex(cost, r"the queue, all runs \$[\d.]+ 2 runs")
         self.assertIn("all runs requests", cost)  # beside what the run alone cost
         first = self.page(q, "--run", "1", "--out", "-").text("Cost")
@@ -226,7 +227,7 @@ class Nights(Reporting):
         q = self.queue(s)
         q.write("a.jsonl", lines(12, model=HAIKU))
         q.write("deep.md", "---\ntier: deep\n---\nWhat?")
-        s.fault("529", first=6, match="job j")
+        s.fault("529", first=4, match="job j")
         s.fault("404", match="What?")
         self.assert_exit(AGAIN, q.run())
         flow = self.page(q).text("Throughput and limits")
@@ -249,7 +250,7 @@ class Nights(Reporting):
         self.assertIn("Stopped: SIGTERM asked for it. 3 jobs wait; the same command goes on.",
                       page.text())
         s.credit(infinite=True)
-        s.fault("reset", first=4)
+        s.fault("reset", first=3)
         self.assert_exit(DONE, q.run())
         self.assertRegex(self.page(q).text("Throughput and limits"),
                          r"All lanes unreachable: .* out of reach for [\d.]+ s, at")
@@ -332,6 +333,14 @@ class Corners(Reporting):
         full = q.tell("report", "--out", "/dev/full")
         self.assert_exit(STORE, full)
         self.assertRegex(full.err, r"/dev/full: cannot be written: No space left on device")
+
+    def test_a_run_can_leave_its_own_page_when_it_ends(self):
+        q = self.queue(self.sim())
+        q.write("a.md", "x")
+        self.assert_exit(DONE, q.run(sets=[f"notify.on_finish={NIGHTMILL} report {q.path}"]))
+        page = self.sound(q.read("results/report.html"))
+        self.assertIn("all done", page.text())
+        self.assertIn("It came to its end: nothing waits.", page.text())
 
     def test_the_page_is_no_job(self):
         q = self.queue(self.sim())
