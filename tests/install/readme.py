@@ -19,6 +19,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "stories"))
 
@@ -40,6 +41,8 @@ WAY = [  # section, how the block begins, what it is
     ("Every night", "systemctl start", "root"),
     ("Every night", "[Service]", "drop-in"),
     ("Every night", "[notify]", "notify"),
+    ("The morning after", "nightmill report jobs", "user"),
+    ("As a service", "systemctl disable", "service"),
     ("Test it", "nightmill-sim", "rehearsal"),
 ]
 
@@ -232,6 +235,25 @@ class Walk:
         self.bare.write("/etc/nightmill.key", "sk-ant-wrong\n", 0o600)
         want("77" in start("wrong-key", 1), "a refused key is not 77")
 
+    def service(self, sim):
+        self.bare.sh("chown -R root: /srv/jobs && rm -r"
+                     " /etc/systemd/system/nightmill@srv-jobs.service.d")
+        self.bare.write("/etc/nightmill.key", KEY + "\n", 0o600)
+        self.bare.write("/etc/systemd/system/nightmill-watch@.service.d/harness.conf",
+                        f"[Service]\nEnvironment=ANTHROPIC_BASE_URL={sim.url}\n")
+        self.bare.sh("systemctl daemon-reload")
+        self.type(of("service", self.way))
+        self.job("/srv/jobs", "watched")
+        for _ in range(300):
+            if self.done("/srv/jobs", "watched"):
+                break
+            time.sleep(0.1)
+        log = self.bare.sh("journalctl -n 30 -u nightmill-watch@srv-jobs.service")
+        want(self.done("/srv/jobs", "watched"), f"the service did not take the file: {log}")
+        status = self.bare.sh("systemctl show -P StatusText nightmill-watch@srv-jobs.service")
+        want(" done" in status, f"the service says of itself: {status}")
+        self.bare.sh("systemctl disable --now nightmill-watch@srv-jobs.service")
+
     def notify(self):
         (text,) = of("notify", self.way)
         tell("notify: " + text.strip().replace("\n", "\n           "))
@@ -262,6 +284,7 @@ class Walk:
             self.evening()
             self.cron()
             self.unit(sim)
+            self.service(sim)
             self.notify()
             self.rehearsal()
         finally:

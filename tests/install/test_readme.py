@@ -16,6 +16,7 @@ BUILD = os.environ.get("NIGHTMILL_BUILD", "")
 PLACES = """
 bin/nightmill
 bin/nightmill-sim
+lib/systemd/system/nightmill-watch@.service
 lib/systemd/system/nightmill@.service
 lib/systemd/system/nightmill@.timer
 share/bash-completion/completions/nightmill

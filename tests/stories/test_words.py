@@ -108,15 +108,15 @@ class Words(Story):
     def test_the_units_are_sound(self):
         base = tempfile.mkdtemp(prefix="nightmill-story-")
         self.addCleanup(shutil.rmtree, base, True)
-        for name in ("nightmill@.service", "nightmill@.timer"):
+        names = ("nightmill@.service", "nightmill@.timer", "nightmill-watch@.service")
+        for name in names:
             with open(os.path.join(UNITS, name)) as f:
                 text = f.read().replace("ExecStart=nightmill",
                                         f"ExecStart={os.path.abspath(NIGHTMILL)}")
             with open(os.path.join(base, name.replace("@", "@tmp")), "w") as f:
                 f.write(text)
         r = subprocess.run(["systemd-analyze", "verify", "--man=no",
-                            os.path.join(base, "nightmill@tmp.service"),
-                            os.path.join(base, "nightmill@tmp.timer")],
+                            *(os.path.join(base, n.replace("@", "@tmp")) for n in names)],
                            capture_output=True, text=True)
         self.assertEqual((0, ""), (r.returncode, r.stderr))
 
