@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := gcc make cmake pkg-config libc6-dev libcurl4-openssl-dev libuv1-dev \
   libjansson-dev libpcre2-dev libinih-dev libsqlite3-dev libssl-dev libmicrohttpd-dev \
-  libncurses-dev
+  libncurses-dev libsystemd-dev
 TEST_PACKAGES := libcmocka-dev python3 tmux
 
 # Installs what is missing, and is silent and quick when nothing is.
@@ -22,7 +22,7 @@ install_missing = missing=""; for p in $(1); do \
 build_in = set -o pipefail; echo "building in $(1)"; \
   $(MAKE) --no-print-directory -s -C $(1) -j $(JOBS) | { grep -v 'Built target' || true; }
 
-.PHONY: demo test build plain packages test-packages lint format bench bench-pace bench-money bench-results bench-route kill-campaign \
+.PHONY: demo test build plain packages test-packages lint format bench bench-pace bench-money bench-results bench-route watch-campaign report-shots kill-campaign \
   crash-campaign test-power valgrind fuzz tidy coverage top install deb deb-test readme-test clean
 
 demo: build
@@ -96,11 +96,21 @@ bench-results: build
 bench-route: build
 	@python3 tests/bench/bench_route.py build/release $(foreach f,$(ROWS),--rows $(f))
 
-# Fifty kills (BULK=FILE for another queue); hundreds of pairs of stops.
+# The report in a browser: narrow and wide, light and dark. SHOTS=DIR keeps the pictures.
+report-shots: build
+	@$(call install_missing,chromium python3)
+	@cd tests/stories && SHOTS="$(SHOTS)" NIGHTMILL=$(CURDIR)/build/release/runner/nightmill \
+	  NIGHTMILL_SIM=$(CURDIR)/build/release/sim/nightmill-sim python3 -B shots_report.py
+
 # What prompt caching saves.
 bench-money: build
 	@python3 tests/bench/bench_money.py build/release
 
+# 20,000 files dropped while it watches, half of them written slowly; some minutes.
+watch-campaign: build
+	@python3 tests/bench/watch_campaign.py build/release
+
+# Fifty kills (BULK=FILE for another queue); hundreds of pairs of stops.
 kill-campaign crash-campaign: plain
 	@BULK="$(BULK)" cmake --build build/plain --target $@
 

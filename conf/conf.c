@@ -385,6 +385,18 @@ static const struct opt options[] = {
      .min = 0,
      .max = HOUR,
      .help = "how long answers that cannot be stored are tried again"},
+    {.name = "store.keep",
+     .type = OPT_DURATION,
+     .at = AT(store.keep_ms),
+     .def = "0s",
+     .min = 0,
+     .max = 3650 * 24 * HOUR,
+     .guarded = true,
+     .help =
+         "so long after they came to rest, the store forgets the answers of single "
+         "jobs "
+         "and all of jobs whose files are gone (what lies in the results stays, and so "
+         "does what was spent); 0: never"},
     {.name = "store.reserve",
      .type = OPT_SIZE,
      .at = AT(store.reserve),

@@ -113,7 +113,7 @@ struct conf {
     } intake;
     struct {
         char *dir;
-        int64_t patience_ms, reserve;
+        int64_t patience_ms, reserve, keep_ms; /* keep: 0: for ever */
         int sync;
     } store;
     struct {

@@ -6,13 +6,13 @@
 #include "jobs/jsonscan.h"
 #include "jobs/source.h"
 #include "jobs/store.h"
+#include "jobs/walk.h"
 #include "runner/err.h"
 #include "runner/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
-#include <fts.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -31,7 +31,9 @@ enum {
     FULL_MAX = PATH_MAX *
                2,        /* root and path; what is too long fails when it is opened */
     SCANS_MAX = 1 << 30, /* readings of sources in one run, more than there can be */
+    SAID_MS = 3600000,   /* watching: the same trouble is told again after that */
     SETTLES_MAX = 30,    /* a file that never rests is left for the next run */
+    LISTED_MAX = 8192,   /* watching: new files that one scan takes up */
 };
 
 struct todo {
@@ -61,12 +63,15 @@ struct intake {
     char *root; /* resolved */
     struct digest *digest;
     enum { WALKING, WALKED, READING, ENDED } phase;
-    FTS *fts;
+    struct walk *walk;
     bool walk_failed, any_gone, read_failed;
+    int64_t began_at, said_at; /* wall; said_at: trouble that may stay was told */
     size_t found;
     int64_t scans; /* readings begun; each has a number of its own */
     struct list changed, fresh, bulk, young;
-    unsigned char *seen; /* a bit a source: the walk saw it */
+    int64_t look_again_at; /* watching: what was too young is worth a look then */
+    bool left;             /* watching: more is there than was listed */
+    unsigned char *seen;   /* a bit a source: the walk saw it */
     size_t seen_len;
     struct lent *lent;
 
@@ -76,6 +81,7 @@ struct intake {
     char *buf;
     size_t len, size;
     bool at_end, skipping; /* inside a line that is too long */
+    bool unfinished;       /* somebody still writes its last line */
     int64_t line;
     char stamp[STAMP_MAX];
 };
@@ -155,11 +161,11 @@ struct intake *intake_new(const struct intake_opts *o, struct err *e)
     list_init(&in->bulk);
     list_init(&in->young);
     in->root = realpath(o->root, NULL);
-    char *paths[] = {in->root, NULL};
-    if (in->root)
-        in->fts = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
-    if (in->fts == NULL) {
+    if (in->root == NULL)
         err_set(e, ERR_INPUT, "%s: %s", o->root, strerror(errno));
+    else
+        in->walk = walk_new(in->root, e);
+    if (in->walk == NULL) {
         intake_free(in);
         return NULL;
     }
@@ -202,8 +208,7 @@ void intake_free(struct intake *in)
     list_free(&in->fresh);
     list_free(&in->bulk);
     list_free(&in->young);
-    if (in->fts)
-        fts_close(in->fts);
+    walk_free(in->walk);
     digest_free(in->digest);
     free(in->root);
     free(in->seen);
@@ -330,6 +335,13 @@ static bool was_seen(const struct intake *in, int64_t id)
     return (size_t)id / 8 < in->seen_len && (in->seen[id / 8] & 1 << (id % 8));
 }
 
+/* Watching: the next scan finds it again, and nothing need be kept of it. */
+static void leave_young(struct intake *in, int64_t look_at)
+{
+    if (in->look_again_at == 0 || look_at < in->look_again_at)
+        in->look_again_at = look_at;
+}
+
 static struct list *list_for(struct intake *in, const struct todo *t)
 {
     return t->known ? &in->changed : t->bulk ? &in->bulk : &in->fresh;
@@ -351,6 +363,15 @@ static int look_at(struct intake *in, const char *path, const struct stat *st,
         refs_unchanged(in, s.refs))
         return 0;
 
+    int64_t look_at = settles_at(in, st, now);
+    if (in->o.watching && look_at) {
+        leave_young(in, look_at);
+        return 0;
+    }
+    if (in->o.watching && in->changed.count + in->fresh.count >= LISTED_MAX) {
+        in->left = true;
+        return 0;
+    }
     struct todo *t = calloc(1, sizeof *t + strlen(path) + 1);
     if (t == NULL)
         return nomem(e);
@@ -359,9 +380,9 @@ static int look_at(struct intake *in, const char *path, const struct stat *st,
     t->source = found ? s.id : in->o.next_source++;
     t->bulk = source_format_of(path)->bulk;
     t->link_out = link_out;
-    t->look_at = settles_at(in, st, now);
+    t->look_at = look_at;
     t->since = now;
-    list_add(t->look_at ? &in->young : list_for(in, t), t);
+    list_add(look_at ? &in->young : list_for(in, t), t);
     return 0;
 }
 
@@ -387,86 +408,88 @@ static bool has_marker(const char *dir)
     return access(path, F_OK) == 0;
 }
 
-static int walk_entry(struct intake *in, FTSENT *f, int64_t now, struct err *e)
+/* Not to be looked into: not ours, or our own. */
+static bool passed_over(const struct conf *conf, const struct walk_entry *f)
 {
-    const char *path = f->fts_path + strlen(in->root);
-    path += *path == '/';
-    switch (f->fts_info) {
-    case FTS_D:
-        if (f->fts_level > 0 && (leftover(f->fts_name) || has_marker(f->fts_accpath) ||
-                                 ignored(in->o.conf, path, f->fts_name)))
-            fts_set(in->fts, f, FTS_SKIP);
-        return 0;
-    case FTS_F:
-    case FTS_SL:
-    case FTS_SLNONE:
-        if (leftover(f->fts_name) || ignored(in->o.conf, path, f->fts_name))
-            return 0;
-        if (source_format_of(f->fts_name) == NULL) {
-            log_debug("file=%s skipped: not the name of a job", path);
-            return 0;
-        }
-        return f->fts_info == FTS_F ? look_at(in, path, f->fts_statp, false, now, e)
-                                    : look_at_link(in, f->fts_path, path, now, e);
-    case FTS_DNR:
-    case FTS_ERR:
-    case FTS_NS:
+    return *f->path && (leftover(f->name) || ignored(conf, f->path, f->name) ||
+                        (f->kind == WALK_DIR && has_marker(f->full)));
+}
+
+/* A watch scans often, and what cannot be read may stay so: told once in a while. */
+static bool says_trouble(struct intake *in, int64_t now)
+{
+    if (in->said_at != 0 && in->said_at < in->began_at && now - in->said_at < SAID_MS)
+        return false;
+    in->said_at = now;
+    return true;
+}
+
+static int walk_entry(struct intake *in, const struct walk_entry *f, int64_t now,
+                      struct err *e)
+{
+    if (f->kind == WALK_DARK) {
         /* What cannot be seen must not be taken for gone. */
         in->walk_failed = true;
-        log_warn("dir=%s cannot be read: %s; nothing is taken for gone", path,
-                 strerror(f->fts_errno));
-        return 0;
-    default:
+        if (says_trouble(in, now))
+            log_warn("dir=%s cannot be read: %s; nothing is taken for gone",
+                     *f->path ? f->path : ".", f->why);
         return 0;
     }
+    if (passed_over(in->o.conf, f)) {
+        walk_skip(in->walk);
+        return 0;
+    }
+    if (f->kind == WALK_DIR && in->o.dir)
+        in->o.dir(in->o.arg, f->full);
+    if (f->kind != WALK_FILE && f->kind != WALK_LINK)
+        return 0;
+    if (source_format_of(f->name) == NULL) {
+        log_debug("file=%s skipped: not the name of a job", f->path);
+        return 0;
+    }
+    return f->kind == WALK_FILE ? look_at(in, f->path, &f->st, false, now, e)
+                                : look_at_link(in, f->full, f->path, now, e);
 }
 
 int intake_look(const char *root, const struct conf *conf, struct intake_look *ret,
                 struct err *e)
 {
-    char *const roots[] = {(char *)root, NULL};
+    struct walk_entry f;
+    struct walk *w = walk_new(root, e);
     *ret = (struct intake_look){0};
-    FTS *fts = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
-    if (fts == NULL)
-        return err_set(e, ERR_INPUT, "%s: %s", root, strerror(errno));
-    for (FTSENT *f; (f = fts_read(fts)) != NULL;) {
-        const char *path = f->fts_path + strlen(root);
-        path += *path == '/';
-        bool left_out = f->fts_level > 0 &&
-                        (leftover(f->fts_name) || ignored(conf, path, f->fts_name));
-        bool dark = f->fts_info == FTS_DNR || f->fts_info == FTS_ERR ||
-                    f->fts_info == FTS_NS;
-        if (f->fts_info == FTS_D &&
-            (left_out || (f->fts_level > 0 && has_marker(f->fts_accpath)))) {
-            fts_set(fts, f, FTS_SKIP);
+    if (w == NULL)
+        return -1;
+    while (walk_next(w, &f)) {
+        bool dark = f.kind == WALK_DARK;
+        if (!dark && passed_over(conf, &f)) {
+            walk_skip(w);
             continue;
         }
-        bool file = (f->fts_info == FTS_F || f->fts_info == FTS_SL) && !left_out &&
-                    source_format_of(f->fts_name) != NULL;
+        bool file = (f.kind == WALK_FILE || f.kind == WALK_LINK) &&
+                    source_format_of(f.name) != NULL;
         ret->files += file;
-        if (!dark && (!file || access(f->fts_accpath, R_OK) == 0))
+        if (!dark && (!file || access(f.full, R_OK) == 0))
             continue;
         if (ret->unreadable++ == 0)
-            snprintf(ret->first, sizeof ret->first, "%.255s", *path ? path : root);
+            snprintf(ret->first, sizeof ret->first, "%.255s", *f.path ? f.path : root);
     }
-    fts_close(fts);
+    walk_free(w);
     return 0;
 }
 
 static int walk(struct intake *in, int64_t now, enum intake_step *step, struct err *e)
 {
+    struct walk_entry f;
     *step = INTAKE_MORE;
+    if (in->began_at == 0)
+        in->began_at = now;
     for (int i = 0; i < SLICE_FILES; i++) {
-        errno = 0;
-        FTSENT *f = fts_read(in->fts);
-        if (f == NULL) {
-            if (errno)
-                return err_set(e, ERR_INPUT, "%s: %s", in->o.root, strerror(errno));
+        if (!walk_next(in->walk, &f)) {
             in->phase = WALKED;
             *step = INTAKE_WALKED;
             return 0;
         }
-        if (walk_entry(in, f, now, e) < 0)
+        if (walk_entry(in, &f, now, e) < 0)
             return -1;
     }
     return 0;
@@ -574,12 +597,16 @@ static int add_end(struct intake *in, const struct todo *t, const char *stamp,
     return 0;
 }
 
-/* A whole small file; NULL with the reason in `why`. */
-static char *read_file(const char *full, int64_t max, size_t *len, struct stat *st,
+static int open_file(const char *full)
+{
+    return open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
+/* A whole small file, which is closed; NULL with the reason in `why`. */
+static char *read_file(int fd, int64_t max, size_t *len, struct stat *st,
                        struct err *why)
 {
     char *text = NULL;
-    int fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || fstat(fd, st) < 0) {
         err_set(why, ERR_INPUT, "1: cannot be read: %s", strerror(errno));
     } else if (!S_ISREG(st->st_mode)) {
@@ -605,6 +632,24 @@ static char *read_file(const char *full, int64_t max, size_t *len, struct stat *
     if (fd >= 0)
         close(fd);
     return text;
+}
+
+/*
+ * Does somebody have it open for writing? The kernel grants a lease for reading only
+ * where nobody has. It may not know (other owners, some file systems): then it says no,
+ * and whoever writes slower than intake.settle should rename a finished file into place.
+ * What was still for long is trusted whoever has it open.
+ */
+static bool being_written(const struct intake *in, int fd, int64_t now)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0 ||
+        now - ms_of(&st.st_ctim) > SETTLES_MAX * in->o.conf->intake.settle_ms)
+        return false;
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+        return errno == EAGAIN;
+    fcntl(fd, F_SETLEASE, F_UNLCK);
+    return false;
 }
 
 static bool climbs(const char *path)
@@ -667,7 +712,7 @@ static char *reference(struct intake *in, const struct todo *t, const char *key,
         err_set(why, ERR_INPUT, "1: %s%s: leads out of the queue", key, name);
         return NULL;
     }
-    char *text = read_file(full, SYSTEM_FILE_MAX, len, &st, why);
+    char *text = read_file(open_file(full), SYSTEM_FILE_MAX, len, &st, why);
     if (text == NULL) {
         struct err was = *why;
         *why = (struct err){0};
@@ -713,6 +758,8 @@ static int schema_text(struct intake *in, const struct todo *t, struct job_spec 
 {
     size_t n, len;
     const char *at = schema_file(s->check, &n);
+    if (at == NULL)
+        return 0;
     char *name = strndup(at, n), *all = NULL;
     char *text = name ? reference(in, t, "check = schema:", name, refs, refs_size, &len,
                                   why)
@@ -735,6 +782,7 @@ static int schema_text(struct intake *in, const struct todo *t, struct job_spec 
     return 0;
 }
 
+/* 1: somebody still writes it, and nothing was read. */
 static int read_single(struct intake *in, struct todo *t, int64_t now, struct moves *m,
                        size_t *bytes, struct err *e)
 {
@@ -754,7 +802,12 @@ static int read_single(struct intake *in, struct todo *t, int64_t now, struct mo
                 "1: a link that leads out of the queue; copy the file");
         lstat(full, &st);
     } else {
-        text = read_file(full, in->o.conf->intake.max_bytes, &len, &st, &why);
+        int fd = open_file(full);
+        if (fd >= 0 && being_written(in, fd, now)) {
+            close(fd);
+            return 1;
+        }
+        text = read_file(fd, in->o.conf->intake.max_bytes, &len, &st, &why);
     }
     if (text == NULL && lstat(full, &st) < 0 && errno == ENOENT) {
         free(text);
@@ -782,7 +835,8 @@ static int read_single(struct intake *in, struct todo *t, int64_t now, struct mo
                : 0;
 }
 
-static int open_bulk(struct intake *in, struct todo *t, struct moves *m, struct err *e)
+static int open_bulk(struct intake *in, struct todo *t, int64_t now, struct moves *m,
+                     struct err *e)
 {
     char full[FULL_MAX];
     struct stat st;
@@ -790,7 +844,9 @@ static int open_bulk(struct intake *in, struct todo *t, struct moves *m, struct 
     in->fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (in->fd < 0 || fstat(in->fd, &st) < 0) {
         if (errno != ENOENT) {
-            log_error("source=%s cannot be read: %s", t->path, strerror(errno));
+            const char *why = strerror(errno);
+            if (says_trouble(in, now))
+                log_error("source=%s cannot be read: %s", t->path, why);
             in->read_failed = true;
         }
         close_bulk(in);
@@ -800,7 +856,7 @@ static int open_bulk(struct intake *in, struct todo *t, struct moves *m, struct 
     stamp_of(&st, in->stamp);
     in->open = t;
     in->line = 0;
-    in->at_end = in->skipping = false;
+    in->at_end = in->skipping = in->unfinished = false;
     return add_source(in, t, m, e);
 }
 
@@ -872,6 +928,11 @@ static int take_lines(struct intake *in, int64_t now, struct moves *m, size_t *j
             return 0;
         if (end == NULL && in->at_end && n == 0)
             return 0;
+        if (end == NULL && in->at_end && being_written(in, in->fd, now)) {
+            in->unfinished = true; /* the line is whole when that is over */
+            *used += n;
+            return 0;
+        }
         if (in->skipping) {
             in->skipping = end == NULL && !in->at_end;
             *used += n + (end != NULL);
@@ -904,12 +965,25 @@ static int take_lines(struct intake *in, int64_t now, struct moves *m, size_t *j
     return 0;
 }
 
+/* Read, and not whole yet. */
+static void still_young(struct intake *in, struct todo *t, int64_t now)
+{
+    t->look_at = now + in->o.conf->intake.settle_ms;
+    if (in->o.watching) {
+        leave_young(in, t->look_at);
+        free(t);
+        return;
+    }
+    list_add(&in->young, t);
+}
+
 /* The file was read to its end: is it still the one that was begun? */
 static int end_bulk(struct intake *in, int64_t now, struct moves *m, struct err *e)
 {
     struct todo *t = in->open;
     char stamp[STAMP_MAX];
-    bool same = stamp_at(in, t->path, stamp) == 0 && strcmp(stamp, in->stamp) == 0;
+    bool same = !in->unfinished && stamp_at(in, t->path, stamp) == 0 &&
+                strcmp(stamp, in->stamp) == 0;
     close_bulk(in);
     if (same) {
         struct lent *keep = lend(in, e); /* the moves borrow its path */
@@ -920,10 +994,10 @@ static int end_bulk(struct intake *in, int64_t now, struct moves *m, struct err 
         keep->text = (char *)t;
         return add_end(in, t, stamp, "", m, e);
     }
-    log_info("source=%s changed while it was read: it is read again", t->path);
+    log_info("source=%s %s: it is read again", t->path,
+             in->unfinished ? "is still being written" : "changed while it was read");
     t->known = true; /* its jobs are in the store by now */
-    t->look_at = now + in->o.conf->intake.settle_ms;
-    list_add(&in->young, t);
+    still_young(in, t, now);
     return 0;
 }
 
@@ -992,6 +1066,13 @@ static void wake_young(struct intake *in, int64_t now)
         in->young.last = &in->young.first;
 }
 
+static void over(struct intake *in)
+{
+    walk_free(in->walk);
+    in->walk = NULL;
+    in->phase = ENDED;
+}
+
 static int read_some(struct intake *in, int64_t now, struct moves *m,
                      enum intake_step *step, struct err *e)
 {
@@ -1008,18 +1089,22 @@ static int read_some(struct intake *in, int64_t now, struct moves *m,
             (t = list_take(&in->fresh)) == NULL && (t = list_take(&in->bulk)) == NULL)
             break;
         if (t->bulk && !t->link_out) {
-            if (open_bulk(in, t, m, e) < 0)
+            if (open_bulk(in, t, now, m, e) < 0)
                 return -1;
             /* add_source() borrows the path, which lives as long as `open`; a file read
              * in one slice would free it too early, so it begins a slice of its own. */
             break;
         }
         struct lent *keep = lend(in, e); /* the path is borrowed by the moves */
-        if (keep == NULL || read_single(in, t, now, m, &bytes, e) < 0) {
+        int rc = keep ? read_single(in, t, now, m, &bytes, e) : -1;
+        if (rc < 0) {
             free(t);
             return -1;
         }
-        keep->text = (char *)t;
+        if (rc > 0)
+            still_young(in, t, now);
+        else
+            keep->text = (char *)t;
         jobs++;
     }
     *step = INTAKE_MORE;
@@ -1027,8 +1112,40 @@ static int read_some(struct intake *in, int64_t now, struct moves *m,
         return 0;
     *step = in->young.first ? INTAKE_WAIT : INTAKE_END;
     if (*step == INTAKE_END)
-        in->phase = ENDED;
+        over(in);
     return 0;
+}
+
+static void end_scan(struct intake *in)
+{
+    give_back(in);
+    free(in->open);
+    close_bulk(in);
+    list_free(&in->changed);
+    list_free(&in->fresh);
+    list_free(&in->bulk);
+    list_free(&in->young);
+    over(in);
+}
+
+int intake_again(struct intake *in, struct err *e)
+{
+    end_scan(in);
+    in->walk = walk_new(in->root, e);
+    if (in->walk == NULL)
+        return -1;
+    in->phase = WALKING;
+    in->walk_failed = in->any_gone = in->read_failed = in->left = false;
+    in->found = 0;
+    in->began_at = in->look_again_at = 0;
+    if (in->seen_len > 0)
+        memset(in->seen, 0, in->seen_len);
+    return 0;
+}
+
+void intake_drop(struct intake *in)
+{
+    end_scan(in);
 }
 
 int intake_slice(struct intake *in, int64_t now, struct moves *m,
@@ -1085,7 +1202,7 @@ size_t intake_young(const struct intake *in)
 
 int64_t intake_wake_at(const struct intake *in)
 {
-    int64_t at = 0;
+    int64_t at = in->left ? 1 : in->look_again_at;
     for (const struct todo *t = in->young.first; t; t = t->next)
         if (at == 0 || t->look_at < at)
             at = t->look_at;

@@ -34,6 +34,10 @@ enum intake_step {
 typedef const char *intake_lane_fn(void *arg, const struct job_spec *s,
                                    const char *name, int64_t *turn, struct err *e);
 
+/* A directory that is about to be looked through: who watches it sees all that comes
+ * after. `full` is lent for the call. */
+typedef void intake_dir_fn(void *arg, const char *full);
+
 struct intake_opts {
     const char *root;        /* the queue's directory, as the user named it */
     const struct conf *conf; /* borrowed */
@@ -41,6 +45,8 @@ struct intake_opts {
     int64_t scan;            /* this scan's number, never used before */
     int64_t next_source;
     intake_lane_fn *lane;
+    intake_dir_fn *dir; /* NULL: nobody watches */
+    bool watching;      /* there is a next scan: see intake_again() */
     void *arg;
 };
 
@@ -53,6 +59,14 @@ void intake_free(struct intake *in); /* NULL is fine */
  */
 int intake_slice(struct intake *in, int64_t now, struct moves *m,
                  enum intake_step *step, struct err *e);
+
+/*
+ * With `watching`: what is too young is left for the next scan, which is worth while from
+ * intake_wake_at() on (0: nothing was left), and so are files beyond the first some
+ * thousand, for which it is worth while at once. So a scan always comes to its end.
+ */
+int intake_again(struct intake *in, struct err *e); /* the next one begins */
+void intake_drop(struct intake *in);                /* this one is over, as it is */
 
 /* May jobs be sent yet? Not before all known sources that changed have been read. */
 bool intake_may_send(const struct intake *in);

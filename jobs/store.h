@@ -69,7 +69,26 @@ enum move_kind {
     MOVE_RUN_TOTALS,
     MOVE_RUN_END,
     MOVE_META,
+    MOVE_PAUSE, /* `text`: since when, and the queue is not run; NULL: it is again */
+    MOVE_PRUNE, /* of the jobs from number `job` on: what came to rest before `now`, see
+                   store.keep; out: `job`: the number to go on with, 0: that was all */
+    MOVE_HISTORY, /* limits, a hold, a halt of `run`; said again, it is corrected */
 };
+
+/* What a run is remembered by, beside its attempts. The store has the numbers: new ones go
+ * to the end. */
+enum history_kind {
+    HISTORY_LIMITS,   /* of a lane, from `at` on */
+    HISTORY_HOLD,     /* a lane was told to wait */
+    HISTORY_TRIP,     /* a lane failed several times in a row: one probe at a time */
+    HISTORY_CLOSED,   /* a lane's model was refused */
+    HISTORY_ACCOUNT,  /* all lanes wait: a plan's limit, or credit */
+    HISTORY_ENDPOINT, /* all lanes: nothing could be reached */
+    HISTORY_HALT,     /* the run stopped */
+};
+
+/* Rows a run, kind and lane; beyond that neighbours are merged, the newest row never. */
+enum { STORE_HISTORY_MAX = 720 };
 
 /*
  * One change. Zeroed and filled by its maker; strings are borrowed until the list is
@@ -119,6 +138,12 @@ struct move {
         const char *climb;
         bool keep_body; /* of a done job: a person may grade it, and it teaches then */
     } at;
+    struct { /* HISTORY: `name` is the lane ("": all), `text` what was said */
+        enum history_kind kind;
+        const char *word;  /* of a halt: why, in one */
+        int64_t at, until; /* until 0: not over, as far as is known */
+        int64_t rpm, itpm, otpm;
+    } history;
     bool gone;             /* SOURCE_END: nothing missing may be called gone if false */
     int64_t changed;       /* out: rows */
     int64_t inode, length; /* length: of a file; SETTLE: of the job's body */
@@ -203,6 +228,10 @@ int store_rested(struct store *st, int64_t now, size_t limit, store_skip_fn *ski
 typedef int store_name_fn(void *arg, const char *name);
 int store_lanes(struct store *st, store_name_fn *fn, void *arg, struct err *e);
 
+/* How many jobs wait for each lane; those that rest are not among them. */
+typedef int store_waiting_fn(void *arg, const char *lane, int64_t jobs);
+int store_waiting(struct store *st, store_waiting_fn *fn, void *arg, struct err *e);
+
 /* Attempts that a dead run left out. */
 struct store_attempt {
     int64_t id, job, revision, no, run, started_at, ended_at;
@@ -278,9 +307,53 @@ int store_file(struct store *st, int64_t source, struct store_file *ret, struct 
 struct store_run {
     int64_t id, started_at;
     picodollars spent;
+    /* filled by store_each_run() alone: */
+    int64_t ended_at; /* 0: not told; of one that died: when the next began */
+    int64_t first_attempt, tokens_in, tokens_out;
+    const char *reason; /* what stopped it; "" */
 };
 typedef int store_run_fn(void *arg, const struct store_run *run);
 int store_each_open_run(struct store *st, store_run_fn *fn, void *arg, struct err *e);
+
+/* All runs, the newest first; strings are lent for the call. */
+int store_each_run(struct store *st, store_run_fn *fn, void *arg, struct err *e);
+
+/* The run that sent last; 0: nothing was ever sent. */
+int store_run_sent(struct store *st, int64_t *run_number, struct err *e);
+
+/* When the first attempt of a run left, and when the last of them was heard of; 0: it sent
+ * nothing. Looks at all of them. */
+int store_run_span(struct store *st, int64_t run_number, int64_t *first, int64_t *last,
+                   struct err *e);
+
+/* Its first attempt that left at `since` or later; INT64_MAX: there is none. */
+int store_run_since(struct store *st, int64_t run_number, int64_t since,
+                    int64_t *attempt, struct err *e);
+
+/* Its attempts from `first` on in the order they left, each with its job. `at_rest`: the job has come to
+ * rest, and with this attempt. */
+typedef int store_run_sent_fn(void *arg, const struct store_attempt *a,
+                              const struct store_job *j, bool at_rest);
+int store_each_sent(struct store *st, int64_t run_number, int64_t first,
+                    store_run_sent_fn *fn, void *arg, struct err *e);
+
+/* Jobs at rest since before that attempt left, without their answers: what was known. */
+int store_each_before(struct store *st, int64_t attempt, store_result_fn *fn, void *arg,
+                      struct err *e);
+
+/* Failed and parked jobs whose files are there, in the order they were taken in. */
+int store_each_failed(struct store *st, store_job_fn *fn, void *arg, struct err *e);
+
+struct store_history {
+    enum history_kind kind;
+    const char *lane, *word, *says; /* lent for the call */
+    int64_t at, until, held, times; /* held: ms within, of so many as were merged */
+    int64_t rpm, itpm, otpm;
+};
+/* Of a run; of one kind and lane in the order of time. */
+typedef int store_history_fn(void *arg, const struct store_history *h);
+int store_each_history(struct store *st, int64_t run_number, store_history_fn *fn,
+                       void *arg, struct err *e);
 
 struct store_totals {
     int64_t jobs[JOB_STATE_COUNT], gone, invalid, known;

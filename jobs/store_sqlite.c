@@ -92,6 +92,18 @@ static const char *const migrations[] = {
     "CREATE TABLE grade (job INTEGER PRIMARY KEY, fine INT NOT NULL, at INT NOT NULL,"
     " taken INT NOT NULL DEFAULT 0);"
     "CREATE INDEX grade_open ON grade (job) WHERE taken = 0;",
+    /* What was pruned stays in the ledger, summed up. */
+    "CREATE TABLE pruned (day TEXT, model TEXT, tier TEXT, lane TEXT, tags TEXT, run "
+    "INT,"
+    " attempts INT NOT NULL, done INT NOT NULL, tokens_in INT NOT NULL, tokens_out INT"
+    " NOT NULL, cache_read INT NOT NULL, write_5m INT NOT NULL, write_1h INT NOT NULL,"
+    " cost INT NOT NULL, PRIMARY KEY (day, model, tier, lane, tags, run)) WITHOUT "
+    "ROWID;",
+    /* what a report tells of a run beside its attempts */
+    "CREATE TABLE history (run INT NOT NULL, kind INT NOT NULL, lane TEXT NOT NULL,"
+    " at INT NOT NULL, until INT NOT NULL, held INT NOT NULL, times INT NOT NULL,"
+    " rpm INT NOT NULL, itpm INT NOT NULL, otpm INT NOT NULL, word TEXT NOT NULL,"
+    " says TEXT NOT NULL, PRIMARY KEY (run, kind, lane, at)) WITHOUT ROWID;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 
@@ -244,19 +256,98 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(RUN_TOTALS, "UPDATE run SET spent = spent + ?2, tokens_in = tokens_in + ?3,"       \
                   " tokens_out = tokens_out + ?4 WHERE id = ?1")                         \
     X(RUN_END, "UPDATE run SET ended = ?1, reason = ?2 WHERE ended IS NULL")             \
+    X(HISTORY,                                                                           \
+      "INSERT INTO history (run, kind, lane, at, until, held, times, rpm, itpm,"         \
+      " otpm, word, says) VALUES (?1, ?2, ?3, ?4, ?5, MAX(?5 - ?4, 0), 1, ?6,"           \
+      " ?7, ?8, ?9, ?10) ON CONFLICT (run, kind, lane, at) DO UPDATE SET until"          \
+      " = excluded.until, held = excluded.held, says = excluded.says")                   \
+    X(HISTORY_COUNT, "SELECT COUNT(*), MIN(at), MAX(at) FROM history WHERE run = ?1"     \
+                     " AND kind = ?2 AND lane = ?3")                                     \
+    X(HISTORY_SPREAD,                                                                    \
+      "UPDATE history AS h SET (until, held, times) = (SELECT MAX(x.until), "            \
+      "SUM(x.held),"                                                                     \
+      " SUM(x.times) FROM history x WHERE x.run = ?1 AND x.kind = ?2 AND x.lane = ?3"    \
+      " AND x.at < ?4 AND x.at / ?5 = h.at / ?5) WHERE run = ?1 AND kind = ?2 AND "      \
+      "lane"                                                                             \
+      " = ?3 AND at < ?4 AND at IN (SELECT MIN(at) FROM history WHERE run = ?1 AND"      \
+      " kind = ?2 AND lane = ?3 AND at < ?4 GROUP BY at / ?5)")                          \
+    X(HISTORY_MERGE,                                                                     \
+      "DELETE FROM history WHERE run = ?1 AND kind = ?2 AND lane = ?3 AND at < ?4 AND"   \
+      " at NOT IN (SELECT MIN(at) FROM history WHERE run = ?1 AND kind = ?2 AND lane "   \
+      "="                                                                                \
+      " ?3 AND at < ?4 GROUP BY at / ?5)")                                               \
     X(META, "REPLACE INTO meta (key, value) VALUES (?1, ?2)")                            \
+    /* Only what lies in the results as well, and never the newest: its number would be
+     * given again. */  \
+    X(PRUNE_PICK,                                                                        \
+      "INSERT INTO doomed SELECT id FROM job WHERE id >= ?1 AND id < ?2 AND gone = 1"    \
+      " AND ((state >= 2 AND finished > 0 AND finished < ?3) OR"                         \
+      " (state = 0 AND sendings = 0)) AND seq < ?4 AND seq <= "                          \
+      "COALESCE((SELECT CAST(value AS INT) FROM meta WHERE key = 'results_seq'), 0)"     \
+      " AND id NOT IN (SELECT job FROM staged) AND id < (SELECT MAX(id) FROM job)")      \
+    X(PRUNE_DOUBT, "DELETE FROM doomed WHERE job IN (SELECT a.job FROM ending e JOIN"    \
+                   " sending a ON a.id = e.attempt WHERE e.state = 2)")                  \
+    X(PRUNE_SUM,                                                                         \
+      "INSERT INTO pruned SELECT date(a.started / 1000, 'unixepoch', 'localtime'),"      \
+      " COALESCE(a.model, ''), COALESCE(a.tier, ''), COALESCE(a.lane, ''),"              \
+      " COALESCE(j.tags, ''), a.run, COUNT(*), SUM(j.state = 2 AND j.last_attempt ="     \
+      " a.id), TOTAL(e.tokens_in), TOTAL(e.tokens_out), TOTAL(e.cache_read),"            \
+      " TOTAL(e.write_5m), TOTAL(e.write_1h), SUM(e.cost) FROM sending a JOIN ending "   \
+      "e"                                                                                \
+      " ON e.attempt = a.id JOIN job j ON j.id = a.job WHERE a.job IN (SELECT job "      \
+      "FROM"                                                                             \
+      " doomed) AND e.state <> 3 GROUP BY 1, 2, 3, 4, 5, 6 ON CONFLICT DO UPDATE SET"    \
+      " attempts = attempts + excluded.attempts, done = done + excluded.done,"           \
+      " tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out +"           \
+      " excluded.tokens_out, cache_read = cache_read + excluded.cache_read,"             \
+      " write_5m = write_5m + excluded.write_5m, write_1h = write_1h +"                  \
+      " excluded.write_1h, cost = cost + excluded.cost")                                 \
+    X(PRUNE_ENDING,                                                                      \
+      "DELETE FROM ending WHERE attempt IN (SELECT id FROM sending WHERE"                \
+      " job IN (SELECT job FROM doomed))")                                               \
+    X(PRUNE_SENDING, "DELETE FROM sending WHERE job IN (SELECT job FROM doomed)")        \
+    X(PRUNE_BODY, "DELETE FROM body WHERE job IN (SELECT job FROM doomed)")              \
+    X(PRUNE_GRADE, "DELETE FROM grade WHERE job IN (SELECT job FROM doomed)")            \
+    X(PRUNE_JOB, "DELETE FROM job WHERE id IN (SELECT job FROM doomed)")                 \
+    /* A bulk file's row stays: its results file may be added to one day. */             \
+    X(PRUNE_SOURCE, "DELETE FROM source WHERE gone = 1 AND bulk = 0 AND NOT EXISTS"      \
+                    " (SELECT 1 FROM job WHERE job.source = source.id) AND id <"         \
+                    " (SELECT MAX(id) FROM source)")                                     \
+    X(PRUNE_HISTORY,                                                                     \
+      "DELETE FROM history WHERE run IN (SELECT id FROM run WHERE ended <"               \
+      " ?1)")                                                                            \
+    X(PRUNE_CLEAR, "DELETE FROM doomed")                                                 \
+    X(PRUNE_ANSWERS,                                                                     \
+      "UPDATE ending SET message = NULL WHERE message IS NOT NULL AND attempt IN"        \
+      " (SELECT j.last_attempt FROM job j JOIN source s ON s.id = j.source WHERE"        \
+      " j.id >= ?1 AND j.id < ?2 AND j.state = 2 AND j.finished > 0 AND j.finished < "   \
+      "?3"                                                                               \
+      " AND s.bulk = 0 AND j.seq <= COALESCE((SELECT CAST(value AS INT) FROM meta"       \
+      " WHERE key = 'results_seq'), 0))")                                                \
+    X(MAX_JOB, "SELECT COALESCE(MAX(id), 0) FROM job")                                   \
     X(MAX_SEQ, "SELECT COALESCE(MAX(seq), 0) FROM job WHERE seq > 0")                    \
     X(CLIP, "UPDATE job SET ready_at = ?1 + ready_span WHERE state = 0 AND"              \
             " ready_at > ?1 + ready_span")
 
-#define LEDGER(key)                                                                \
-    "SELECT " key ", COUNT(*), SUM(j.state = 2 AND j.last_attempt = a.id),"        \
-    " SUM(e.tokens_in), SUM(e.tokens_out), SUM(e.cache_read), SUM(e.write_5m),"    \
-    " SUM(e.write_1h), SUM(CASE e.state WHEN 1 THEN e.cost ELSE 0 END),"           \
-    " SUM(e.state = 2), SUM(CASE e.state WHEN 2 THEN e.cost ELSE 0 END),"          \
-    " SUM(CASE e.state WHEN 2 THEN a.worst ELSE 0 END)"                            \
-    " FROM ending e JOIN sending a ON a.id = e.attempt JOIN job j ON j.id = a.job" \
-    " WHERE e.state <> 3 GROUP BY 1 ORDER BY 1"
+#define LEDGER(live, old)                                                            \
+    "SELECT k, SUM(n), SUM(d), SUM(ti), SUM(tn), SUM(cr), SUM(w5), SUM(w1), SUM(c)," \
+    " SUM(x), SUM(xl), SUM(xh) FROM (SELECT " live " AS k, COUNT(*) AS n,"           \
+    " SUM(j.state = 2 AND j.last_attempt = a.id) AS d, SUM(e.tokens_in) AS ti,"      \
+    " SUM(e.tokens_out) AS tn, SUM(e.cache_read) AS cr, SUM(e.write_5m) AS w5,"      \
+    " SUM(e.write_1h) AS w1, SUM(CASE e.state WHEN 1 THEN e.cost ELSE 0 END) AS c,"  \
+    " SUM(e.state = 2) AS x, SUM(CASE e.state WHEN 2 THEN e.cost ELSE 0 END) AS xl," \
+    " SUM(CASE e.state WHEN 2 THEN a.worst ELSE 0 END) AS xh"                        \
+    " FROM ending e JOIN sending a ON a.id = e.attempt JOIN job j ON j.id = a.job"   \
+    " WHERE e.state <> 3 GROUP BY 1 UNION ALL SELECT " old                           \
+    ", attempts, done, tokens_in,"                                                   \
+    " tokens_out, cache_read, write_5m, write_1h, cost, 0, 0, 0 FROM pruned)"        \
+    " GROUP BY 1 ORDER BY 1"
+
+/* Attempts of a run: numbers rise from one run to the next. */
+#define OF_RUN                                                                \
+    " WHERE a.id >= (SELECT first_attempt FROM run WHERE id = ?1) AND a.id <" \
+    " (SELECT COALESCE(MIN(first_attempt), 9223372036854775807) FROM run"     \
+    " WHERE id > ?1) AND a.run = ?1"
 
 /* What the reader runs. */
 #define READS(X)                                                                       \
@@ -275,6 +366,8 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(BODY, "SELECT members FROM body WHERE job = ?1")                                 \
     X(LANES, "SELECT DISTINCT lane FROM job WHERE state = 0 AND gone = 0 AND lane IS"  \
              " NOT NULL")                                                              \
+    X(WAITING, "SELECT lane, COUNT(*) FROM job WHERE state = 0 AND gone = 0 AND"       \
+               " ready_at = 0 AND lane IS NOT NULL GROUP BY lane")                     \
     X(OUT, "SELECT " ATTEMPT_COLUMNS ", " JOB_COLUMNS " FROM sending a"                \
            " LEFT JOIN ending e ON e.attempt = a.id"                                   \
            " JOIN job j ON j.id = a.job JOIN source s ON s.id = j.source"              \
@@ -289,12 +382,12 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
       "SELECT " ATTEMPT_COLUMNS ", " JOB_COLUMNS " FROM ending e JOIN sending a"       \
       " ON a.id = e.attempt JOIN job j ON j.id = a.job JOIN source s ON s.id ="        \
       " j.source WHERE e.state = 2")                                                   \
-    X(LEDGER_DAY, LEDGER("date(a.started / 1000, 'unixepoch', 'localtime')"))          \
-    X(LEDGER_MODEL, LEDGER("a.model"))                                                 \
-    X(LEDGER_TIER, LEDGER("a.tier"))                                                   \
-    X(LEDGER_LANE, LEDGER("a.lane"))                                                   \
-    X(LEDGER_TAG, LEDGER("COALESCE(j.tags, '')"))                                      \
-    X(LEDGER_RUN, LEDGER("a.run"))                                                     \
+    X(LEDGER_DAY, LEDGER("date(a.started / 1000, 'unixepoch', 'localtime')", "day"))   \
+    X(LEDGER_MODEL, LEDGER("a.model", "model"))                                        \
+    X(LEDGER_TIER, LEDGER("a.tier", "tier"))                                           \
+    X(LEDGER_LANE, LEDGER("a.lane", "lane"))                                           \
+    X(LEDGER_TAG, LEDGER("COALESCE(j.tags, '')", "tags"))                              \
+    X(LEDGER_RUN, LEDGER("a.run", "run"))                                              \
     X(RESULTS,                                                                         \
       "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS ", e.message" JOB_FROM ATTEMPT_JOIN   \
       " WHERE j.seq > ?1 AND j.state >= 2 ORDER BY j.id")                              \
@@ -323,7 +416,8 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
              " FROM ending e JOIN sending a ON a.id = e.attempt WHERE e.state = 2")    \
     X(SPENT, "SELECT COALESCE(SUM(spent), 0), COALESCE(SUM(tokens_in), 0),"            \
              " COALESCE(SUM(tokens_out), 0) FROM run")                                 \
-    X(NEXT_IDS, "SELECT (SELECT COALESCE(MAX(id), 0) + 1 FROM sending),"               \
+    X(NEXT_IDS, "SELECT MAX((SELECT COALESCE(MAX(id), 0) + 1 FROM sending),"           \
+                " (SELECT COALESCE(MAX(first_attempt), 0) FROM run)),"                 \
                 " (SELECT COALESCE(MAX(id), 0) + 1 FROM run),"                         \
                 " (SELECT COALESCE(MAX(id), 0) + 1 FROM source)")                      \
     X(STAGED_COUNT,                                                                    \
@@ -335,6 +429,25 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(IN_STATE, "SELECT " JOB_COLUMNS JOB_FROM " WHERE j.state = ?1 AND j.gone = 0"    \
                 " ORDER BY j.finished DESC LIMIT ?2")                                  \
     X(OPEN_RUNS, "SELECT id, started, spent FROM run WHERE ended IS NULL")             \
+    X(RUNS, "SELECT id, started, spent, COALESCE(ended, 0), first_attempt, tokens_in," \
+            " tokens_out, COALESCE(reason, '') FROM run ORDER BY id DESC")             \
+    X(RUN_SENT, "SELECT run FROM sending ORDER BY id DESC LIMIT 1")                    \
+    X(RUN_SPAN,                                                                        \
+      "SELECT COALESCE(MIN(a.started), 0), COALESCE(MAX(COALESCE(e.ended, a.started))" \
+      ", 0) FROM sending a LEFT JOIN ending e ON e.attempt = a.id" OF_RUN)             \
+    X(RUN_SINCE,                                                                       \
+      "SELECT COALESCE(MIN(a.id), 9223372036854775807) FROM sending a" OF_RUN          \
+      " AND a.started >= ?2")                                                          \
+    X(SENT, "SELECT " ATTEMPT_COLUMNS ", " JOB_COLUMNS                                 \
+            ", j.state >= 2 AND j.last_attempt = a.id FROM sending a LEFT JOIN ending" \
+            " e ON e.attempt = a.id JOIN job j ON j.id = a.job JOIN source s ON s.id"  \
+            " = j.source" OF_RUN " AND a.id >= ?2")                                    \
+    X(BEFORE, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS JOB_FROM ATTEMPT_JOIN         \
+              " WHERE j.state >= 2 AND j.last_attempt > 0 AND j.last_attempt < ?1")    \
+    X(FAILED_ROWS,                                                                     \
+      "SELECT " JOB_COLUMNS JOB_FROM " WHERE j.state >= 3 AND j.gone = 0")             \
+    X(HISTORY, "SELECT kind, lane, at, until, held, times, rpm, itpm, otpm, word,"     \
+               " says FROM history WHERE run = ?1 ORDER BY kind, lane, at")            \
     X(GET_META, "SELECT value FROM meta WHERE key = ?1")
 
 enum {
@@ -472,6 +585,8 @@ static int open_writer(struct store *st, const char *dir, bool sync, struct err 
     if (connect_to(st->path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, pragmas,
                    &st->writer, e) < 0 ||
         migrate(st->writer, e) < 0 ||
+        sqlite3_exec(st->writer, "CREATE TEMP TABLE doomed (job INTEGER PRIMARY KEY)",
+                     NULL, NULL, NULL) != SQLITE_OK ||
         prepare(st->writer, st->w, write_sql, W_COUNT, e) < 0)
         return -1;
     /* The file's own name must outlive a power cut as well. */
@@ -1248,6 +1363,48 @@ static int apply_doubt_over(struct store *st, struct move *v)
     return run_id(st, W_DOUBT_COST, v->attempt) < 0 ? -1 : 0;
 }
 
+static int apply_pause(struct store *st, struct move *v)
+{
+    v->changed = 1;
+    return apply_meta(st, "paused", v->text ? v->text : "");
+}
+
+/* Some thousand rows at a time: a commit is never long. */
+static int apply_prune(struct store *st, struct move *v)
+{
+    enum { ROWS_AT_ONCE = 5000 };
+    static const int forget[] = {W_PRUNE_SUM,   W_PRUNE_ENDING, W_PRUNE_SENDING,
+                                 W_PRUNE_BODY,  W_PRUNE_GRADE,  W_PRUNE_JOB,
+                                 W_PRUNE_SOURCE};
+    sqlite3_stmt *max = st->w[W_MAX_JOB], *pick = st->w[W_PRUNE_PICK],
+                 *answers = st->w[W_PRUNE_ANSWERS];
+    int64_t from = v->job, to = from + ROWS_AT_ONCE;
+    sqlite3_bind_int64(answers, 1, from);
+    sqlite3_bind_int64(answers, 2, to);
+    sqlite3_bind_int64(answers, 3, v->now);
+    v->changed = run(st, W_PRUNE_ANSWERS);
+    if (from == 0 && run_id(st, W_PRUNE_HISTORY, v->now) < 0)
+        return -1;
+    sqlite3_bind_int64(pick, 1, from);
+    sqlite3_bind_int64(pick, 2, to);
+    sqlite3_bind_int64(pick, 3, v->now);
+    sqlite3_bind_int64(pick, 4, st->next_seq - 1);
+    if (v->changed < 0 || run(st, W_PRUNE_CLEAR) < 0)
+        return -1;
+    int64_t doomed = run(st, W_PRUNE_PICK);
+    if (doomed > 0 && run(st, W_PRUNE_DOUBT) < 0)
+        return -1;
+    for (size_t i = 0; doomed > 0 && i < sizeof forget / sizeof forget[0]; i++)
+        if (run(st, forget[i]) < 0)
+            return -1;
+    if (doomed < 0 || sqlite3_step(max) != SQLITE_ROW)
+        return -1;
+    v->changed += doomed;
+    v->job = sqlite3_column_int64(max, 0) >= to ? to : 0;
+    sqlite3_reset(max);
+    return 0;
+}
+
 static int apply_request_done(struct store *st, struct move *v)
 {
     return run_id(st, W_DROP_REQUEST, v->count) < 0 ? -1 : 0;
@@ -1256,6 +1413,53 @@ static int apply_request_done(struct store *st, struct move *v)
 static int apply_meta_move(struct store *st, struct move *v)
 {
     return apply_meta(st, v->name, v->text);
+}
+
+static void bind_history(sqlite3_stmt *q, const struct move *v)
+{
+    sqlite3_bind_int64(q, 1, v->run);
+    sqlite3_bind_int(q, 2, v->history.kind);
+    bind_text(q, 3, v->name);
+}
+
+/* Too many rows: those that lie in one part of the time are one from now on. */
+static int merge_history(struct store *st, const struct move *v, int64_t first,
+                         int64_t last)
+{
+    static const int which[] = {W_HISTORY_SPREAD, W_HISTORY_MERGE};
+    for (size_t i = 0; i < sizeof which / sizeof which[0]; i++) {
+        sqlite3_stmt *q = st->w[which[i]];
+        bind_history(q, v);
+        sqlite3_bind_int64(q, 4, last);
+        sqlite3_bind_int64(q, 5, (last - first) / (STORE_HISTORY_MAX / 2) + 1);
+        if (run(st, which[i]) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int apply_history(struct store *st, struct move *v)
+{
+    sqlite3_stmt *q = st->w[W_HISTORY];
+    bind_history(q, v);
+    sqlite3_bind_int64(q, 4, v->history.at);
+    sqlite3_bind_int64(q, 5, v->history.until);
+    sqlite3_bind_int64(q, 6, v->history.rpm);
+    sqlite3_bind_int64(q, 7, v->history.itpm);
+    sqlite3_bind_int64(q, 8, v->history.otpm);
+    bind_text(q, 9, v->history.word ? v->history.word : "");
+    bind_text(q, 10, v->text ? v->text : "");
+    if (run(st, W_HISTORY) < 0)
+        return -1;
+    q = st->w[W_HISTORY_COUNT];
+    bind_history(q, v);
+    int rc = sqlite3_step(q);
+    int64_t count = sqlite3_column_int64(q, 0), first = sqlite3_column_int64(q, 1),
+            last = sqlite3_column_int64(q, 2);
+    sqlite3_reset(q);
+    if (rc != SQLITE_ROW)
+        return -1;
+    return count > STORE_HISTORY_MAX ? merge_history(st, v, first, last) : 0;
 }
 
 static int (*const appliers[])(struct store *, struct move *) = {
@@ -1285,6 +1489,9 @@ static int (*const appliers[])(struct store *, struct move *) = {
     [MOVE_RUN_TOTALS] = apply_run_totals,
     [MOVE_RUN_END] = apply_run_end,
     [MOVE_META] = apply_meta_move,
+    [MOVE_PAUSE] = apply_pause,
+    [MOVE_PRUNE] = apply_prune,
+    [MOVE_HISTORY] = apply_history,
 };
 
 int store_apply(struct store *st, struct moves *m, bool *full, struct err *e)
@@ -1518,6 +1725,16 @@ int store_lanes(struct store *st, store_name_fn *fn, void *arg, struct err *e)
     return finish(st, q, rc, e);
 }
 
+int store_waiting(struct store *st, store_waiting_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_WAITING];
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW)
+        if (fn(arg, text_at(q, 0), sqlite3_column_int64(q, 1)) != 0)
+            break;
+    return finish(st, q, rc, e);
+}
+
 static int attempts(struct store *st, int which, int64_t number, store_sent_fn *fn,
                     void *arg, struct err *e)
 {
@@ -1712,10 +1929,123 @@ int store_each_open_run(struct store *st, store_run_fn *fn, void *arg, struct er
     sqlite3_stmt *q = st->r[R_OPEN_RUNS];
     int rc;
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
-        struct store_run run_row = {sqlite3_column_int64(q, 0),
-                                    sqlite3_column_int64(q, 1),
-                                    sqlite3_column_int64(q, 2)};
+        struct store_run run_row = {.id = sqlite3_column_int64(q, 0),
+                                    .started_at = sqlite3_column_int64(q, 1),
+                                    .spent = sqlite3_column_int64(q, 2)};
         if (fn(arg, &run_row) != 0)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+int store_each_run(struct store *st, store_run_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_RUNS];
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_run x = {.id = sqlite3_column_int64(q, 0),
+                              .started_at = sqlite3_column_int64(q, 1),
+                              .spent = sqlite3_column_int64(q, 2),
+                              .ended_at = sqlite3_column_int64(q, 3),
+                              .first_attempt = sqlite3_column_int64(q, 4),
+                              .tokens_in = sqlite3_column_int64(q, 5),
+                              .tokens_out = sqlite3_column_int64(q, 6),
+                              .reason = text_at(q, 7)};
+        if (fn(arg, &x) != 0)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+int store_run_span(struct store *st, int64_t run_number, int64_t *first, int64_t *last,
+                   struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_RUN_SPAN];
+    sqlite3_bind_int64(q, 1, run_number);
+    int rc = sqlite3_step(q);
+    *first = rc == SQLITE_ROW ? sqlite3_column_int64(q, 0) : 0;
+    *last = rc == SQLITE_ROW ? sqlite3_column_int64(q, 1) : 0;
+    return finish(st, q, rc, e);
+}
+
+int store_run_since(struct store *st, int64_t run_number, int64_t since,
+                    int64_t *attempt, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_RUN_SINCE];
+    sqlite3_bind_int64(q, 1, run_number);
+    sqlite3_bind_int64(q, 2, since);
+    int rc = sqlite3_step(q);
+    *attempt = rc == SQLITE_ROW ? sqlite3_column_int64(q, 0) : INT64_MAX;
+    return finish(st, q, rc, e);
+}
+
+int store_each_sent(struct store *st, int64_t run_number, int64_t first,
+                    store_run_sent_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_SENT];
+    int rc;
+    sqlite3_bind_int64(q, 1, run_number);
+    sqlite3_bind_int64(q, 2, first);
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_attempt a;
+        struct store_job j;
+        attempt_row(q, 0, &a);
+        job_row(q, ATTEMPT_COLUMN_COUNT, &j);
+        if (fn(arg, &a, &j,
+               sqlite3_column_int(q, ATTEMPT_COLUMN_COUNT + JOB_COLUMN_COUNT)) != 0)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+int store_each_before(struct store *st, int64_t attempt, store_result_fn *fn, void *arg,
+                      struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_BEFORE];
+    int rc;
+    sqlite3_bind_int64(q, 1, attempt);
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_result r = {0};
+        job_row(q, 0, &r.job);
+        attempt_row(q, JOB_COLUMN_COUNT, &r.last);
+        if (fn(arg, &r) != 0)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+int store_each_failed(struct store *st, store_job_fn *fn, void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_FAILED_ROWS];
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_job j;
+        job_row(q, 0, &j);
+        if (fn(arg, &j) != 0)
+            break;
+    }
+    return finish(st, q, rc, e);
+}
+
+int store_each_history(struct store *st, int64_t run_number, store_history_fn *fn,
+                       void *arg, struct err *e)
+{
+    sqlite3_stmt *q = st->r[R_HISTORY];
+    int rc;
+    sqlite3_bind_int64(q, 1, run_number);
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
+        struct store_history h = {.kind = (enum history_kind)sqlite3_column_int(q, 0),
+                                  .lane = text_at(q, 1),
+                                  .at = sqlite3_column_int64(q, 2),
+                                  .until = sqlite3_column_int64(q, 3),
+                                  .held = sqlite3_column_int64(q, 4),
+                                  .times = sqlite3_column_int64(q, 5),
+                                  .rpm = sqlite3_column_int64(q, 6),
+                                  .itpm = sqlite3_column_int64(q, 7),
+                                  .otpm = sqlite3_column_int64(q, 8),
+                                  .word = text_at(q, 9),
+                                  .says = text_at(q, 10)};
+        if (fn(arg, &h) != 0)
             break;
     }
     return finish(st, q, rc, e);
@@ -1728,6 +2058,12 @@ static int one_row(struct store *st, int which, int64_t *to, int n, struct err *
     for (int i = 0; rc == SQLITE_ROW && i < n; i++)
         to[i] = sqlite3_column_int64(q, i);
     return finish(st, q, rc, e);
+}
+
+int store_run_sent(struct store *st, int64_t *run_number, struct err *e)
+{
+    *run_number = 0;
+    return one_row(st, R_RUN_SENT, run_number, 1, e);
 }
 
 int store_totals(struct store *st, struct store_totals *ret, struct err *e)

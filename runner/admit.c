@@ -391,6 +391,15 @@ static bool probe_is_ours(struct runner *r)
     if (halted == 0) {
         r->probing = false;
         account_probe_end(r->o->accounts);
+    } else if (halted > 0 && h.at > r->wall0 && r->watch &&
+               strcmp(h.reason, "key refused") != 0) {
+        /* Another runner has just tried: our turn comes. */
+        r->account_hold = runner_mono(r) + r->conf->limits.credit_probe_ms;
+        snprintf(r->account_why, sizeof r->account_why, "%.40s: %.140s", h.reason,
+                 h.says);
+        r->probe_looked = false;
+        account_probe_end(r->o->accounts);
+        return false;
     } else if (halted > 0 && h.at > r->wall0) {
         runner_begin_stop(r,
                           strcmp(h.reason, "key refused") == 0   ? STOP_KEY
@@ -444,7 +453,8 @@ static struct live *choose_affordable(struct runner *r, struct lane *lane, bool 
 
 static bool may_send_at_all(struct runner *r, int64_t now)
 {
-    if (r->stop || r->sick || !r->gate_open || now < r->account_hold)
+    if (r->stop || r->sick || !r->gate_open || now < r->account_hold || r->paused ||
+        r->closed)
         return false;
     if (r->o->first > 0 && r->admitted >= r->o->first)
         return false;
@@ -739,7 +749,14 @@ bool admit_waiting(struct runner *r, int64_t *ask_at, char *says, size_t size)
         soonest = now + 1000; /* another runner may be probing for us */
         snprintf(says, size, "one request at a time until the account answers");
     }
-    if (r->next_rest) {
+    if (waiting && r->closed) {
+        soonest = now + r->closed_until - runner_wall(r);
+        snprintf(says, size, "outside of window.open");
+    }
+    if (waiting && r->paused) {
+        soonest = 0;
+        snprintf(says, size, "paused on request; nightmill resume goes on");
+    } else if (r->next_rest) {
         int64_t at = now + r->next_rest - runner_wall(r);
         waiting = true;
         if (soonest == 0 || at < soonest)

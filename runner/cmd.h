@@ -23,6 +23,8 @@ struct cmd_args {
     const char *format, *only, *by, *since, *order, *field, *completion;
     const char *eval, *train; /* CSV files of `route` */
     int64_t folds, seed, rows;
+    const char *out; /* a file; "-": standard output */
+    int64_t run;     /* 0: not said */
 };
 
 typedef int cmd_fn(const struct cmd_args *a);
@@ -40,8 +42,9 @@ struct cmd {
     cmd_fn *run;
 };
 
-cmd_fn cmd_run, cmd_plan, cmd_check, cmd_status, cmd_results, cmd_costs, cmd_retry,
-    cmd_cancel, cmd_settle, cmd_explain, cmd_grade, cmd_route, cmd_init, cmd_options;
+cmd_fn cmd_run, cmd_watch, cmd_pause, cmd_resume, cmd_plan, cmd_check, cmd_status,
+    cmd_results, cmd_costs, cmd_retry, cmd_cancel, cmd_settle, cmd_explain, cmd_grade,
+    cmd_route, cmd_init, cmd_options, cmd_report;
 
 const struct cmd *cmd_at(int i); /* NULL: there are no more */
 const struct cmd_option *cmd_option_at(int i);
@@ -58,6 +61,9 @@ int cmd_conf_each(const struct cmd_args *a, struct conf *c, conf_mistake_fn *on_
 /* The built-in catalogue, and what `catalog.file` lays over it. NULL: `e` says why. */
 struct catalog;
 struct catalog *cmd_catalog(const struct conf *c, struct err *e);
+
+/* Prices and models age: said where it bears on what is sent. */
+void cmd_warn_of_age(const struct conf *conf, const struct catalog *catalog);
 
 /* Print `e` and give the exit code that fits it. */
 int cmd_failed(const struct err *e);

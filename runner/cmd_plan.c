@@ -17,6 +17,7 @@
 #include "runner/err.h"
 #include "runner/forecast.h"
 #include "runner/key.h"
+#include "runner/outlook.h"
 #include "runner/route.h"
 #include "runner/runner.h"
 #include "runner/shared.h"
@@ -306,22 +307,6 @@ static int take_up(struct plan *p, struct err *e)
 
 /* --- intake --- */
 
-static struct route_job asked_of(const struct store_job *j)
-{
-    return (struct route_job){.name = j->name,
-                              .tier = j->tier,
-                              .model = j->model,
-                              .effort = j->effort,
-                              .tags = j->tags,
-                              .check = j->check,
-                              .route = j->route,
-                              .climb = j->climb,
-                              .says = j->says,
-                              .asks = j->asks,
-                              .bytes = j->bytes,
-                              .max_tokens = j->max_tokens};
-}
-
 static const char *lane_named(struct plan *p, const char *name)
 {
     for (struct name *n = p->names; n; n = n->next)
@@ -455,42 +440,17 @@ static int look_at_files(struct plan *p, struct err *e)
 
 /* --- the forecast --- */
 
-static struct forecast_job like(const struct plan *p, const struct store_job *j,
-                                const struct routed *to, const char *model)
-{
-    const char *where = j->bulk ? j->path : j->name;
-    const char *slash = strrchr(where, '/');
-    return (struct forecast_job){.model = catalog_find(p->catalog, model),
-                                 .model_id = model,
-                                 .effort = to->effort,
-                                 .where = where,
-                                 .where_len = j->bulk ? strlen(where)
-                                              : slash ? (size_t)(slash - where)
-                                                      : 0,
-                                 .bytes = j->bytes,
-                                 .max_tokens = j->max_tokens ? j->max_tokens
-                                                             : to->max_tokens,
-                                 .asks = j->asks};
-}
-
 /* Answers teach by what was really sent, under the effort that it would be sent with. */
 static int on_answer(void *arg, const struct store_result *r)
 {
     struct plan *p = arg;
-    struct route_job asked = asked_of(&r->job);
+    struct route_job asked = outlook_asked(&r->job);
+    struct forecast_answer x;
     struct routed to;
-    const struct store_attempt *a = &r->last;
-    bool refused = !a->has_usage && (r->job.outcome == OUTCOME_BAD_REQUEST ||
-                                     r->job.outcome == OUTCOME_REFUSED);
-    if (a->id == 0 || a->model == NULL || (!a->has_usage && !refused) ||
+    if (!outlook_answer(r, &x) ||
         route_decide(p->conf, p->catalog, &asked, &to, NULL) < 0)
         return told_to_stop != 0;
-    struct forecast_answer x = {.usage = a->usage, .paid = 1};
-    if (a->ended_at > a->started_at)
-        x.took_ms = a->ended_at - a->started_at;
-    if (r->job.rests <= 1 && r->job.revision == 1 && a->cost > 0)
-        x.paid = (double)r->job.cost / (double)a->cost;
-    struct forecast_job j = like(p, &r->job, &to, a->model);
+    struct forecast_job j = outlook_job(p->catalog, &r->job, &to, r->last.model);
     if (forecast_learn(p->forecast, &j, &x) < 0)
         return no_memory(p->e);
     return told_to_stop != 0;
@@ -579,7 +539,7 @@ static struct shared_prefix *prefix_at(struct plan *p, const struct prefix_cut *
 static int on_prefixed(void *arg, const struct store_job *j)
 {
     struct plan *p = arg;
-    struct route_job asked = asked_of(j);
+    struct route_job asked = outlook_asked(j);
     struct routed to;
     struct prefix found;
     if (!may_be_cached(p, j) ||
@@ -628,7 +588,7 @@ static void expect_cache(struct plan *p, const struct store_job *j,
 static int on_waiting(void *arg, const struct store_job *j)
 {
     struct plan *p = arg;
-    struct route_job asked = asked_of(j);
+    struct route_job asked = outlook_asked(j);
     struct routed to;
     struct learn_view view;
     if (p->tutor == NULL && !p->untaught) {
@@ -642,7 +602,7 @@ static int on_waiting(void *arg, const struct store_job *j)
         p->unroutable++;
         return told_to_stop != 0;
     }
-    struct forecast_job f = like(p, j, &to, to.model);
+    struct forecast_job f = outlook_job(p->catalog, j, &to, to.model);
     picodollars worst;
     int row = row_of(p, &to);
     look_for_opaque(j, &f);

@@ -7,6 +7,7 @@
 #include "jobs/store.h"
 #include "jobs/textbuf.h"
 #include "runner/err.h"
+#include "runner/when.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -309,52 +310,6 @@ static void print_all(struct printing *p)
         store_each_result(p->st, 0, 0, on_result, p, p->e);
 }
 
-/* --- --since --- */
-
-static int64_t now_ms(void)
-{
-    return (int64_t)time(NULL) * 1000;
-}
-
-/* "8h", "30m", "2d"; a date; a date and time with Z, an offset, or in local time. */
-static int read_since(const char *text, int64_t *ret)
-{
-    static const struct {
-        char unit;
-        int64_t ms;
-    } units[] = {{'m', 60000}, {'h', 3600000}, {'d', 86400000}};
-    char *end;
-    long long n = strtoll(text, &end, 10);
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-        if (end != text && *end == units[i].unit && end[1] == '\0' && n >= 0 &&
-            n < 1000000) {
-            *ret = now_ms() - n * units[i].ms;
-            return 0;
-        }
-    struct tm tm = {.tm_isdst = -1};
-    const char *rest = strptime(text, "%Y-%m-%d", &tm), *more = rest;
-    if (rest && (*rest == 'T' || *rest == ' ')) {
-        more = strptime(rest + 1, "%H:%M:%S", &tm);
-        if (more == NULL)
-            more = strptime(rest + 1, "%H:%M", &tm);
-    }
-    if (more == NULL)
-        return -1;
-    if (*more == '\0') {
-        *ret = (int64_t)mktime(&tm) * 1000;
-        return 0;
-    }
-    int h = 0, m = 0, used = 0;
-    char sign;
-    if (strcmp(more, "Z") != 0 &&
-        (sscanf(more, "%c%2d:%2d%n", &sign, &h, &m, &used) != 3 || more[used] ||
-         (sign != '+' && sign != '-') || h > 14 || m > 59))
-        return -1;
-    int64_t offset = (h * 60 + m) * 60 * (*more == '-' ? -1 : 1);
-    *ret = ((int64_t)timegm(&tm) - offset) * 1000;
-    return 0;
-}
-
 int cmd_results(const struct cmd_args *a)
 {
     struct err e = {0};
@@ -362,9 +317,8 @@ int cmd_results(const struct cmd_args *a)
     struct queue q = {.lock_root = -1, .lock_state = -1};
     struct printing p = {.args = a, .e = &e};
     signal(SIGPIPE, SIG_IGN); /* `| head` ends it without a word */
-    if (a->since && read_since(a->since, &p.since) < 0)
-        err_set(&e, ERR_USAGE,
-                "--since %s: want 8h, 2d, 2026-11-22 or 2026-11-22T07:00Z", a->since);
+    if (a->since && when_read(a->since, (int64_t)time(NULL) * 1000, &p.since) < 0)
+        err_set(&e, ERR_USAGE, "--since %s: " WHEN_WANTED, a->since);
     else if ((a->field == NULL || choose_fields(&p, a->field) == 0) &&
              cmd_conf(a, &conf, &e) == 0 && queue_find(&q, a->dir, &conf, &e) == 0) {
         if (!queue_known(&q))

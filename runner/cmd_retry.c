@@ -1,4 +1,4 @@
-/* retry and cancel: where no runner has the queue they are carried out at once; beside
+/* retry, cancel, pause and resume: where no runner has the queue they are carried out at once; beside
  * a runner they are left as requests, which it takes up within a second. */
 #include "runner/cmd.h"
 
@@ -12,6 +12,8 @@
 struct asked {
     const char *verb, *done; /* "retry", "queued again" */
     enum move_kind kind;
+    const char *text; /* of the move */
+    const char *says; /* in place of a count of jobs */
 };
 
 static int64_t now_ms(void)
@@ -33,6 +35,7 @@ static int apply(struct store *st, const struct asked *q, const struct cmd_args 
             return err_set(e, ERR_NOMEM, "out of memory");
         v->name = a->names_len ? a->names[i] : NULL;
         v->now = now_ms();
+        v->text = q->text;
     }
     int rc = store_apply(st, &m, NULL, e);
     for (struct move *v = m.first; rc == 0 && v; v = v->next) {
@@ -41,7 +44,9 @@ static int apply(struct store *st, const struct asked *q, const struct cmd_args 
                     v->name, q->done);
         n += v->changed;
     }
-    if (rc == 0)
+    if (rc == 0 && q->says)
+        fprintf(stderr, "nightmill: %s %s\n", a->dir, q->says);
+    else if (rc == 0)
         fprintf(stderr, "nightmill: %" PRId64 " job%s %s\n", n, n == 1 ? "" : "s",
                 q->done);
     moves_free(&m);
@@ -92,13 +97,15 @@ static int ask(const struct cmd_args *a, const struct asked *what)
 
 int cmd_retry(const struct cmd_args *a)
 {
-    static const struct asked retry = {"retry", "queued again", MOVE_RETRY};
+    static const struct asked retry = {
+        .verb = "retry", .done = "queued again", .kind = MOVE_RETRY};
     return ask(a, &retry);
 }
 
 int cmd_cancel(const struct cmd_args *a)
 {
-    static const struct asked cancel = {"cancel", "canceled", MOVE_CANCEL};
+    static const struct asked cancel = {
+        .verb = "cancel", .done = "canceled", .kind = MOVE_CANCEL};
     if (a->names_len == 0) {
         struct err e = {0};
         err_set(&e, ERR_USAGE,
@@ -106,4 +113,25 @@ int cmd_cancel(const struct cmd_args *a)
         return cmd_failed(&e);
     }
     return ask(a, &cancel);
+}
+
+int cmd_pause(const struct cmd_args *a)
+{
+    static const struct asked pause = {
+        .verb = "pause",
+        .kind = MOVE_PAUSE,
+        .text = "paused",
+        .says = "is paused: nothing of it is sent until `nightmill resume`"};
+    return ask(a, &pause);
+}
+
+int cmd_resume(const struct cmd_args *a)
+{
+    static const struct asked resume = {
+        .verb = "resume", .kind = MOVE_PAUSE, .says = "is not paused any more"};
+    static const struct asked accept = {
+        .verb = "accept",
+        .kind = MOVE_PAUSE,
+        .says = "has no runner at work: say --accept-changes to the next one"};
+    return ask(a, a->accept_changes ? &accept : &resume);
 }

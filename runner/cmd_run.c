@@ -14,7 +14,7 @@
 #include <time.h>
 
 /* Prices and models age: said once a run, where it bears on what is sent. */
-static void warn_of_age(const struct conf *conf, const struct catalog *catalog)
+void cmd_warn_of_age(const struct conf *conf, const struct catalog *catalog)
 {
     char today[16], old[16];
     time_t now = time(NULL), then = now - 90 * 24 * 3600;
@@ -71,6 +71,21 @@ static int closing_time(const struct cmd_args *a, const struct conf *conf,
     return 0;
 }
 
+/* 1: it is, and that was said; the store's own trouble is in `e`. */
+static bool paused(const struct cmd_args *a, struct store *st, struct err *e)
+{
+    char since[40];
+    if (store_meta(st, "paused", since, sizeof since, e) < 0)
+        return true;
+    if (*since && !a->quiet)
+        fprintf(
+            stderr,
+            "nightmill: nothing was sent: %s is paused; `nightmill resume %s`, then "
+            "run it again\n",
+            a->dir, a->dir);
+    return *since != '\0';
+}
+
 static int run(const struct cmd_args *a, const struct conf *conf, struct queue *q,
                struct err *e)
 {
@@ -78,7 +93,7 @@ static int run(const struct cmd_args *a, const struct conf *conf, struct queue *
     struct catalog *catalog = NULL;
     struct account_store *accounts = NULL;
     struct store *store = NULL;
-    int code = -1;
+    int code = EXIT_AGAIN;
     int64_t until;
     const char *says;
 
@@ -91,7 +106,9 @@ static int run(const struct cmd_args *a, const struct conf *conf, struct queue *
         (store = store_open(q->state, STORE_RUN, conf->store.sync == SYNC_FULL, e)) ==
             NULL)
         goto out;
-    warn_of_age(conf, catalog);
+    if (paused(a, store, e))
+        goto out;
+    cmd_warn_of_age(conf, catalog);
     code = runner_run(&(struct runner_opts){.conf = conf,
                                             .catalog = catalog,
                                             .queue = q,

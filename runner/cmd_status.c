@@ -34,6 +34,7 @@ struct looking {
     struct lane_line *lanes;
     struct err *e;
     int shown;
+    char paused[40]; /* "": it is not */
 };
 
 /* What the runners of this machine share of the lane, as it stands now. */
@@ -99,11 +100,12 @@ static void print_json(const struct looking *k, const struct store_totals *t, bo
                  ",\"done\":%" PRId64 ",\"failed\":%" PRId64 ",\"parked\":%" PRId64
                  ",\"gone\":%" PRId64 "},\"in_doubt\":{\"attempts\":%" PRId64
                  ",\"usd_low\":\"%s\",\"usd_high\":\"%s\"},\"spent_usd\":\"%s\","
-                 "\"running\":%s,\"lanes\":[",
+                 "\"running\":%s,\"paused\":%s,\"lanes\":[",
                  t->jobs[JOB_QUEUED], t->jobs[JOB_IN_FLIGHT], t->jobs[JOB_DONE],
                  t->jobs[JOB_FAILED], t->jobs[JOB_PARKED], t->gone, t->doubt,
                  catalog_usd(t->doubt_low, low), catalog_usd(t->doubt_high, high),
-                 catalog_usd(t->spent, spent), busy ? "true" : "false");
+                 catalog_usd(t->spent, spent), busy ? "true" : "false",
+                 *k->paused ? "true" : "false");
     for (const struct lane_line *l = k->lanes; l; l = l->next) {
         textbuf_puts(&b, "{\"name\":");
         textbuf_json(&b, l->name);
@@ -188,6 +190,8 @@ static void print_text(struct looking *k, const struct store_totals *t, bool bus
         else
             printf("%s: jobs wait; nothing runs them: nightmill run\n", l->name);
     }
+    if (*k->paused)
+        printf("paused on request; to go on: nightmill resume %s\n", dir);
     print_some(k, JOB_FAILED, t->jobs[JOB_FAILED], "failed");
     print_some(k, JOB_PARKED, t->jobs[JOB_PARKED], "parked (a person is needed)");
     if (t->jobs[JOB_FAILED] + t->jobs[JOB_PARKED] > t->invalid)
@@ -204,6 +208,8 @@ static int status(const struct cmd_args *a, struct looking *k, const struct queu
     if ((k->st = store_open(q->state, STORE_ASK, true, k->e)) == NULL)
         return -1;
     open_accounts(k);
+    if (store_meta(k->st, "paused", k->paused, sizeof k->paused, k->e) < 0)
+        return -1;
     if (store_totals(k->st, &t, k->e) < 0 || store_lanes(k->st, on_lane, k, k->e) < 0)
         return -1;
     bool halted = k->accounts && account_halt(k->accounts, k->account, &h, k->e) == 1;

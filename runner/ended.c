@@ -93,13 +93,13 @@ static void halt(struct runner *r, enum stop why, const struct judgement *j)
 }
 
 /*
- * Credit is waited for: what has not left is taken back, and one request at a time goes to
+ * Money is waited for: what has not left is taken back, and one request at a time goes to
  * see, each after a longer while. It is on record for other runs as any halt is.
  */
-static void await_credit(struct runner *r, const struct judgement *j)
+static void await_money(struct runner *r, const struct judgement *j, const char *what)
 {
     struct err e = {0};
-    struct account_halt h = {.at = runner_wall(r)};
+    struct account_halt h = {.at = runner_wall(r), .until = j->until};
     int64_t first = r->conf->limits.credit_probe_ms, now = runner_mono(r);
     bool known = r->credit_wait > 0;
     if (known && now < r->account_hold)
@@ -109,7 +109,7 @@ static void await_credit(struct runner *r, const struct judgement *j)
         r->credit_wait = 15 * first;
     r->account_hold = now + r->credit_wait;
     snprintf(r->account_why, sizeof r->account_why,
-             "out of credit; one request goes in %.0f s to see",
+             "%s; one request goes in %.0f s to see", what,
              (double)r->credit_wait / 1000);
     r->probing = r->probe_looked = true;
     snprintf(h.reason, sizeof h.reason, "%s", verdict_name(j->verdict));
@@ -118,11 +118,12 @@ static void await_credit(struct runner *r, const struct judgement *j)
         log_warn("%s", e.text);
     account_probe_end(r->o->accounts);
     if (!known)
-        tell_line(
-            r->tell, true,
-            "out of credit (\"%s\"); waiting for it, and trying one request now and "
-            "then. Add credit, or end the run: the same command goes on later.",
-            j->sentence);
+        tell_line(r->tell, true,
+                  "%s (\"%s\"); waiting, and trying one request now and "
+                  "then. Add credit or raise the limit, or end the run: the same "
+                  "command goes "
+                  "on later.",
+                  what, j->sentence);
     ended_cancel_all(r, true);
 }
 
@@ -146,12 +147,15 @@ static void act_at_once(struct runner *r, const struct judgement *j)
     switch (j->verdict) {
     case VERDICT_NO_CREDIT:
         if (r->o->wait_for_credit)
-            await_credit(r, j);
+            await_money(r, j, "out of credit");
         else
             halt(r, STOP_NO_CREDIT, j);
         break;
     case VERDICT_SPEND_LIMIT:
-        halt(r, STOP_SPEND_LIMIT, j);
+        if (r->watch)
+            await_money(r, j, "a spend limit of the account is reached");
+        else
+            halt(r, STOP_SPEND_LIMIT, j);
         break;
     case VERDICT_KEY_REFUSED:
         halt(r, STOP_KEY, j);

@@ -617,6 +617,16 @@ static void on_closed(uv_handle_t *handle)
     free(h);
 }
 
+static void set_multi(struct http *h)
+{
+    curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
+    curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
+    curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, want_timer);
+    curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
+    curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
+    curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, 1024L);
+}
+
 struct http *http_new(uv_loop_t *loop, const struct http_opts *o, struct err *e)
 {
     struct http *h = calloc(1, sizeof *h);
@@ -646,13 +656,30 @@ struct http *http_new(uv_loop_t *loop, const struct http_opts *o, struct err *e)
         http_free(h);
         return NULL;
     }
-    curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
-    curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
-    curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, want_timer);
-    curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
-    curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
-    curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, 1024L);
+    set_multi(h);
     return h;
+}
+
+static void free_kept(struct http *h)
+{
+    while (h->kept) {
+        struct http_call *c = h->kept;
+        unlink_call(&h->kept, c);
+        call_free(c);
+    }
+    h->kept_len = 0;
+}
+
+void http_rest(struct http *h)
+{
+    CURLM *fresh = h->calls ? NULL : curl_multi_init();
+    if (fresh == NULL)
+        return;
+    free_kept(h);
+    curl_multi_cleanup(h->multi); /* closes what it kept open */
+    uv_timer_stop(&h->timer);
+    h->multi = fresh;
+    set_multi(h);
 }
 
 void http_free(struct http *h)
@@ -661,11 +688,7 @@ void http_free(struct http *h)
         return;
     while (h->calls)
         call_over(h->calls);
-    while (h->kept) {
-        struct http_call *c = h->kept;
-        unlink_call(&h->kept, c);
-        call_free(c);
-    }
+    free_kept(h);
     curl_multi_cleanup(h->multi); /* may still ask for sockets to be let go */
     uv_close((uv_handle_t *)&h->timer, on_closed);
     uv_close((uv_handle_t *)&h->dog, on_closed);

@@ -65,6 +65,10 @@ void http_cancel(struct http_call *c);
 
 /* Cancel what is left and let go of the loop. The memory is freed by the loop itself,
  * so run it until it has nothing left to do. NULL is fine. */
+/* Nothing is out, and nothing is expected soon: connections and memory that are kept for
+ * the next calls are let go. */
+void http_rest(struct http *h);
+
 void http_free(struct http *h);
 
 #endif

@@ -53,7 +53,8 @@ struct lane {
     /* of this run, for people */
     int64_t done, timed_done, timed_at; /* the last two: when `speed` was taken */
     picodollars cost;
-    double speed; /* jobs a minute, lately; 0: not known */
+    double speed;                  /* jobs a minute, lately; 0: not known */
+    int64_t counted, counted_done; /* jobs that waited for it, when `done` was that */
 
     struct cache cache;   /* who shares a prompt prefix, and who of them may go */
     int64_t cache_ask_at; /* all wait for a leader: until then; 0: for an event */

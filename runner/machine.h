@@ -14,6 +14,7 @@
 #include "jobs/store.h"
 #include "runner/bill.h"
 #include "runner/budget.h"
+#include "runner/ending.h"
 #include "runner/err.h"
 #include "runner/lane.h"
 #include "runner/live.h"
@@ -22,6 +23,7 @@
 #include "runner/settle.h"
 #include "runner/shared.h"
 #include "runner/tell.h"
+#include "runner/watch.h"
 
 #include <uv.h>
 
@@ -40,6 +42,10 @@ enum {
     SUSPECTS_MAX = 256,
     RESETS_MAX = 64,
     CANCEL_AT_ONCE = 2000,
+    PRUNE_EVERY_MS = 3600000,
+    REVISE_EVERY_MS = 1000, /* watch: while something is out at all times */
+    CHANGED_FREE = 10,      /* watch: so many changed jobs at once need no consent */
+    MONEY_LOOK_MS = 300000, /* watch: a ceiling that is reached is looked at again */
     CHECKING_MAX = 512, /* answers that wait for their programs: then nothing is sent */
     UNTIL_MARGIN_MAX = 600000, /* ms before its time at which a run stops sending */
     DISK_MARGIN = 4 << 20,
@@ -49,23 +55,6 @@ enum {
 /* The first guess; what answers count corrects it, kind by kind. */
 #define BYTES_PER_TOKEN 3.5
 
-enum stop {
-    STOP_NONE,
-    STOP_SIGNAL,
-    STOP_UNTIL,
-    STOP_NO_CREDIT,
-    STOP_SPEND_LIMIT,
-    STOP_KEY,
-    STOP_BUDGET,
-    STOP_OUTAGE,
-    STOP_WAIT,
-    STOP_STORE,
-    STOP_DISK,
-    STOP_RESULTS,
-    STOP_CONSENT,
-    STOP_INPUT,
-};
-
 enum phase { PHASE_RUNNING, PHASE_ENDING, PHASE_OVER };
 
 /* A bulk source's record in this run: the brake on mass failure. */
@@ -74,7 +63,7 @@ struct brake {
     int64_t source;
     int in_flight, streak;
     bool proven; /* something of it was accepted in this run */
-    bool parking, parked;
+    bool parking, parked, used;
     enum job_outcome outcome;
     char type[48], says[200];
     char path[];
@@ -102,6 +91,8 @@ struct suspect {
     struct lane *lane; /* NULL: the endpoint */
 };
 
+struct history;
+
 struct runner {
     const struct runner_opts *o;
     const struct conf *conf;
@@ -109,7 +100,7 @@ struct runner {
 
     uv_loop_t loop;
     uv_timer_t wake, beat;
-    uv_signal_t sigint, sigterm;
+    uv_signal_t sigint, sigterm, sighup;
     int64_t mono0, wall0;
     uint64_t random;
 
@@ -146,13 +137,25 @@ struct runner {
     struct live *finished, **finished_last; /* results to be written */
     struct live *writing_list;
     uv_work_t write_work;
-    bool writing, write_sync, sync_due, final_sync, rebuilt;
+    bool writing, write_sync, sync_due, unsynced, final_sync, rebuilt;
     int write_rc;
     struct err write_err;
     struct moves write_moves; /* what a sync told: into the next commit */
     int64_t synced_at;
 
+    struct watch *watch;            /* NULL: the run ends when nothing can move */
+    bool live;                      /* watch: the first scan is over */
+    bool paused;                    /* on request */
+    bool closed;                    /* outside of the window's hours */
+    int64_t closed_until, hours_at; /* wall; hours_at: looked at again */
+    bool consent_missing, accepted; /* watch: changed jobs wait for a person; may go */
+    bool money_told;
+    int64_t count_at; /* monotonic: jobs on disk are counted again, for people */
+    int64_t revise_at, prune_at; /* monotonic */
+    int64_t prune_from;          /* a job's number; 0: no pruning is under way */
+
     struct quality *quality;
+    struct history *history;      /* NULL: nothing to tell yet */
     struct notify *notify;        /* NULL: no URL */
     int checking, checks_running; /* answers with programs; programs */
     bool checks_over;
@@ -162,7 +165,7 @@ struct runner {
     char stop_says[ACCOUNT_SAYS_MAX];
     int64_t stop_until, drain_at; /* wall; monotonic */
     int signals, beats;
-    bool beat_due, requests_left, unrouted;
+    bool beat_due, second_due, requests_left, unrouted;
     bool again; /* this tick knows that there is more to do at once */
     bool close; /* the loop has been told to stop */
     char waits[320], request_job[STORE_NAME_MAX];
@@ -248,6 +251,7 @@ void quality_save(struct runner *r, struct moves *m, bool last);
 /* notify.c */
 void notify_begin(struct runner *r);
 void notify_end(struct runner *r, int code);
+void notify_meanwhile(struct runner *r); /* the file for Prometheus, while it lasts */
 
 /* money.c */
 bool money_ceilings(const struct runner *r);
@@ -261,6 +265,12 @@ bool money_stops(struct runner *r, char *says, size_t size); /* a ceiling is rea
 void money_bill_own(struct runner *r);                       /* at its end */
 void money_renamed(struct runner *r); /* what was leased was of another account */
 void money_close(struct runner *r);
+
+/* history.c */
+void history_look(struct runner *r,
+                  struct moves *m);    /* what is new since the last time */
+void history_untold(struct runner *r); /* the list that told it was not written */
+void history_free(struct history *h);  /* NULL is fine */
 
 /* show.c */
 void show_run(struct runner *r, bool last); /* the view, where there is one */

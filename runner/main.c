@@ -21,6 +21,8 @@ static const struct cmd cmds[] = {
     {"run", "DIR", "run what is queued in DIR, then exit",
      COMMON "json first until wait-for-credit accept-changes accept-empty", true, false,
      cmd_run},
+    {"watch", "DIR", "keep running: take new and changed jobs as they come",
+     COMMON "json accept-changes accept-empty", true, false, cmd_watch},
     {"plan", "DIR", "what a run would send, its cost and time as ranges; sends nothing",
      COMMON "json", true, false, cmd_plan},
     {"check", "[DIR]",
@@ -34,8 +36,14 @@ static const struct cmd cmds[] = {
      COMMON, true, true, cmd_retry},
     {"cancel", "DIR JOB...", "take jobs out of the queue (JOB may be a glob)", COMMON,
      true, true, cmd_cancel},
+    {"pause", "DIR", "send nothing of DIR until it is resumed", COMMON, true, false,
+     cmd_pause},
+    {"resume", "DIR", "go on after a pause", COMMON "accept-changes", true, false,
+     cmd_resume},
     {"costs", "DIR", "what was spent, by day or by another property", COMMON "json by",
      true, false, cmd_costs},
+    {"report", "DIR", "one page about a run, for the morning after: HTML in a file",
+     COMMON "run since out", true, false, cmd_report},
     {"explain", "DIR JOB...", "one job's life: why, what was tried, what it cost",
      COMMON "json", true, true, cmd_explain},
     {"grade", "DIR [FILE]", "teach by your own labels: CSV with the columns job and ok",
@@ -65,9 +73,11 @@ static const struct cmd_option option_helps[] = {
     {"quiet", NULL, "say nothing unless a person is needed"},
     {"format", "jsonl|csv|text", "how results are printed (default jsonl)"},
     {"only", "done|failed|parked", "only results in that state"},
-    {"since", "WHEN", "only what came to rest since 8h, 2d, a date, a date and time"},
+    {"since", "WHEN", "only what came after 8h ago, 2d, a date, a date and time"},
     {"order", "input|finished", "in the order of the jobs, or as they came to rest"},
     {"field", "NAME,...", "these fields alone, such as job,cost_usd,text"},
+    {"run", "N", "the run that it is about (default: the last that sent anything)"},
+    {"out", "FILE", "where to (default DIR/results/report.html); - is standard output"},
     {"by", "day|model|tier|lane|tag|run", "what costs are summed up by (default day)"},
     {"eval", "FILE.csv",
      "rows of group,prompt,weak_ok,strong_ok to judge the router by"},
@@ -124,6 +134,11 @@ static int print_help(const struct cmd *c)
                      option_helps[i].arg ? option_helps[i].arg : "");
             printf("  %-26s %s\n", left, option_helps[i].help);
         }
+    if (c->run == cmd_watch)
+        puts(
+            "\nIt ends on SIGTERM or SIGINT, and reads its settings again on SIGHUP. "
+            "Where a\nrun would end (no credit, a ceiling, an outage, hours) it waits. "
+            "exit: as run");
     if (c->run == cmd_run)
         puts(
             "\nexit: 0 all done; 1 some jobs failed or are parked; 2 wrong usage or\n"
@@ -220,6 +235,12 @@ static int read_option(const struct cmd *c, struct cmd_args *a, const char *name
             return wrong(c, "--by wants day, model, tier, lane, tag or run, not ",
                          value);
         a->by = value;
+    } else if (strcmp(name, "out") == 0) {
+        a->out = value;
+    } else if (strcmp(name, "run") == 0) {
+        a->run = strtoll(value, &end, 10);
+        if (*end || a->run < 1)
+            return wrong(c, "--run wants the number of a run, not ", value);
     } else if (strcmp(name, "eval") == 0) {
         a->eval = value;
     } else if (strcmp(name, "train") == 0) {
@@ -412,6 +433,7 @@ int main(int argc, char **argv)
     if (rc == 0) {
         log_setup(a.quiet ? LOG_ERROR : LOG_INFO);
         signal(SIGPIPE, SIG_IGN);
+        signal(SIGIO, SIG_IGN); /* a lease that was asked for is wanted back */
         curl_global_init(CURL_GLOBAL_DEFAULT);
         rc = c->run(&a);
         curl_global_cleanup();

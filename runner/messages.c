@@ -247,6 +247,11 @@ static void messages_cancel(struct sender_call *c)
     call_free(c);
 }
 
+static void messages_rest(struct sender *sender)
+{
+    http_rest(((struct messages *)sender)->http);
+}
+
 static void messages_free(struct sender *sender)
 {
     struct messages *ms = (struct messages *)sender;
@@ -267,8 +272,8 @@ struct sender *messages_new(uv_loop_t *loop, const struct conf *conf, const char
     while (n > 0 && conf->api.base_url[n - 1] == '/')
         n--;
     snprintf(url, sizeof url, "%.*s/v1/messages", (int)n, conf->api.base_url);
-    ms->sender = (struct sender){messages_start, messages_recover, messages_left,
-                                 messages_cancel, messages_free};
+    ms->sender = (struct sender){messages_start,  messages_recover, messages_left,
+                                 messages_cancel, messages_rest,    messages_free};
     ms->told = *told;
     ms->max_answer = conf->api.max_answer;
     ms->stream = conf->api.stream;

@@ -194,6 +194,7 @@ static void metric(struct textbuf *b, const char *name, const char *type,
     textbuf_putf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
+/* `code` -1: the run has not ended. */
 static void put_metrics(struct runner *r, struct textbuf *b, int code,
                         const struct store_totals *t)
 {
@@ -213,6 +214,11 @@ static void put_metrics(struct runner *r, struct textbuf *b, int code,
            "Requests that may have been answered and billed unseen.");
     textbuf_putf(b, "nightmill_in_doubt_attempts{queue=\"%s\"} %" PRId64 "\n", q,
                  t->doubt);
+    if (code < 0) {
+        b->failed = b->failed || queue.failed;
+        textbuf_free(&queue);
+        return;
+    }
     metric(b, "nightmill_last_run_timestamp_seconds", "gauge",
            "When the last run ended.");
     textbuf_putf(b, "nightmill_last_run_timestamp_seconds{queue=\"%s\"} %" PRId64 "\n",
@@ -243,6 +249,14 @@ static void textfile(struct runner *r, int code, const struct store_totals *t)
         unlink(tmp);
     }
     textbuf_free(&b);
+}
+
+void notify_meanwhile(struct runner *r)
+{
+    struct store_totals t;
+    struct err e = {0};
+    if (*r->conf->notify.textfile && store_totals(r->o->store, &t, &e) == 0)
+        textfile(r, -1, &t);
 }
 
 void notify_end(struct runner *r, int code)

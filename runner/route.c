@@ -380,6 +380,37 @@ int route_fall_back(const struct conf *conf, const struct catalog *catalog,
     return 0;
 }
 
+/* The words are those of say() above. */
+enum route_by route_by(const char *why)
+{
+    static const struct {
+        const char *begins;
+        enum route_by by;
+    } words[] = {
+        {"the job names", ROUTE_BY_OWN},        {"rule [", ROUTE_BY_RULE},
+        {"the default tier", ROUTE_BY_DEFAULT}, {"climbed from", ROUTE_BY_CLIMBED},
+        {"fallback tier", ROUTE_BY_FALLBACK},   {"learned:", ROUTE_BY_LEARNED},
+        {"tried to learn:", ROUTE_BY_LEARNED}};
+    if (why == NULL)
+        return ROUTE_BY_DEFAULT;
+    if (strncmp(why, "cascade: ", 9) == 0)
+        why += 9;
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strncmp(why, words[i].begins, strlen(words[i].begins)) == 0)
+            return words[i].by;
+    return ROUTE_BY_COLD;
+}
+
+const char *route_by_name(enum route_by by)
+{
+    static const char *const names[] = {
+#define X(by, name) [ROUTE_BY_##by] = name,
+        ROUTE_BYS(X)
+#undef X
+    };
+    return names[by];
+}
+
 void route_ladder_print(const struct conf *conf, const struct catalog *catalog,
                         char *buf, size_t size)
 {

@@ -83,6 +83,24 @@ enum { ROUTE_PRINT_MAX = 80 };
 void route_ladder_print(const struct conf *conf, const struct catalog *catalog,
                         char *buf, size_t size);
 
+/* Which of its ways chose a rung, read from the words that it left with the attempt. */
+#define ROUTE_BYS(X)                  \
+    X(OWN, "own word")                \
+    X(RULE, "rule")                   \
+    X(LEARNED, "learned")             \
+    X(COLD, "too little learned yet") \
+    X(DEFAULT, "default")             \
+    X(CLIMBED, "climbed")             \
+    X(FALLBACK, "fallback")
+enum route_by {
+#define X(by, name) ROUTE_BY_##by,
+    ROUTE_BYS(X)
+#undef X
+        ROUTE_BY_COUNT
+};
+enum route_by route_by(const char *why); /* NULL: the default */
+const char *route_by_name(enum route_by by);
+
 /* A text that changes whenever waiting jobs might be routed otherwise. */
 void route_print(const struct conf *conf, char *buf, size_t size);
 

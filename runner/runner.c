@@ -1,6 +1,7 @@
 #include "runner/machine.h"
 
 #include "conf/catalog.h"
+#include "conf/hours.h"
 #include "jobs/job.h"
 #include "jobs/textbuf.h"
 #include "runner/key.h"
@@ -126,7 +127,7 @@ void runner_begin_stop(struct runner *r, enum stop why, const char *says, int64_
                          : r->conf->api.first_byte_ms + r->conf->limits.drain_ms;
     r->drain_at = runner_mono(r) + wait;
     ended_cancel_all(r, true);
-    if (tell_wants_events(r->tell)) {
+    if (tell_wants_events(r->tell) && why != STOP_RELOAD) {
         struct textbuf text = {0};
         textbuf_json(&text, says);
         tell_event(r->tell, "halted", runner_wall(r), "\"account\":\"%s\",\"says\":%s",
@@ -196,11 +197,22 @@ static void write_results(struct runner *r, bool sync)
         return;
     r->writing = true;
     r->write_sync = sync;
+    r->unsynced = !sync;
     r->writing_list = r->finished;
     r->finished = NULL;
     r->finished_last = &r->finished;
     r->write_work.data = r;
     uv_queue_work(&r->loop, &r->write_work, on_write_work, on_written);
+}
+
+/* While nothing is committed, as in a long hold, results are not left lying either. */
+static void flush_results(struct runner *r)
+{
+    if (r->writing || (r->finished == NULL && !(r->unsynced && r->sync_due)))
+        return;
+    write_results(r, r->sync_due);
+    if (r->writing)
+        r->sync_due = false;
 }
 
 /* Results of jobs that came to rest on disk, not in memory: invalid, canceled, given
@@ -326,6 +338,7 @@ static void uncommitted(struct runner *r)
         }
     }
     r->account_untold = true;
+    history_untold(r);
     all_lanes_wet(r); /* what was taken out of memory for this list is on disk still */
     if (!r->sick)
         r->sick_since = runner_mono(r);
@@ -402,6 +415,18 @@ static void again_on_disk(struct runner *r)
     all_lanes_wet(r);
 }
 
+static void pause_told(struct runner *r, bool paused)
+{
+    if (r->paused == paused)
+        return;
+    r->paused = paused;
+    tell_line(r->tell, false,
+              paused ? "paused on request: nothing new is sent; `nightmill resume %s` "
+                       "goes on"
+                     : "resumed on request: %s goes on",
+              r->o->queue->root);
+}
+
 static void committed(struct runner *r)
 {
     if (r->sick)
@@ -461,6 +486,22 @@ static void committed(struct runner *r)
                 b->streak = 0;
             }
             again_on_disk(r);
+            break;
+        case MOVE_SOURCE: /* read anew: what was held against it is over */
+            for (struct brake *b = r->brakes; b; b = b->next)
+                if (b->source == v->source) {
+                    b->parked = b->parking = false;
+                    b->streak = 0;
+                }
+            break;
+        case MOVE_PAUSE:
+            pause_told(r, v->text != NULL);
+            break;
+        case MOVE_PRUNE:
+            r->prune_from = v->job;
+            if (v->changed > 0)
+                log_info("store.keep: %" PRId64 " answer%s or job%s forgotten",
+                         v->changed, plural(v->changed), plural(v->changed));
             break;
         case MOVE_CANCEL:
             log_info("%" PRId64 " job%s canceled on request", v->changed,
@@ -565,18 +606,26 @@ static void walked(struct runner *r)
     struct err e = {0};
     char says[200];
     r->walked = true;
-    if (intake_found(r->intake) > 0 || r->o->accept_empty)
+    if (r->watch && !watch_same_root(r->watch)) {
+        snprintf(
+            says, sizeof says,
+            "%.120s is not the directory that it was: was it unmounted or replaced?",
+            r->o->queue->root);
+        runner_begin_stop(r, STOP_INPUT, says, 0);
+        return;
+    }
+    if (intake_found(r->intake) > 0 || r->o->accept_empty || r->live)
         return;
     if (store_totals(r->o->store, &t, &e) < 0) {
         log_error("%s", e.text);
         return;
     }
     if (t.known - t.gone == 0) {
-        tell_line(
-            r->tell, false,
-            "no job files in %s; put .md, .txt, .json or .jsonl files there, then "
-            "run the same command",
-            r->o->queue->root);
+        tell_line(r->tell, false,
+                  "no job files in %s; put .md, .txt, .json or .jsonl files there%s",
+                  r->o->queue->root,
+                  r->watch ? ": they are taken as they come"
+                           : ", then run the same command");
         return;
     }
     snprintf(says, sizeof says,
@@ -586,12 +635,68 @@ static void walked(struct runner *r)
     consent_wanted(r, says);
 }
 
+/* Brakes that nothing hangs on any more: a service meets sources without end. */
+static void forget_brakes(struct runner *r)
+{
+    for (struct brake *b = r->brakes; b; b = b->next)
+        b->used = b->in_flight > 0 || b->parking || b->parked || b->streak > 0;
+    for (size_t i = 0; i < LIVE_BUCKETS; i++)
+        for (struct live *l = r->table.bucket[i]; l; l = l->hash_next)
+            if (l->brake)
+                l->brake->used = true;
+    for (struct brake **at = &r->brakes; *at;) {
+        struct brake *b = *at;
+        if (b->used) {
+            at = &b->next;
+            continue;
+        }
+        *at = b->next;
+        free(b);
+    }
+}
+
+/* Watching: one scan is over, and another begins when it is time. */
+static void scan_again(struct runner *r)
+{
+    struct err e = {0};
+    int64_t at;
+    if (!watch_scan_due(r->watch, &at))
+        return;
+    if (intake_again(r->intake, &e) < 0) {
+        log_error("%s", e.text);
+        return;
+    }
+    r->intake_ended = r->intake_lost = r->walked = false;
+    watch_scan_begins(r->watch);
+}
+
+static void scan_ended(struct runner *r)
+{
+    bool first = !r->live;
+    r->intake_ended = true;
+    if (r->watch == NULL)
+        return;
+    watch_scan_ended(r->watch, intake_wake_at(r->intake), !intake_failed(r->intake));
+    r->live = true;
+    forget_brakes(r);
+    if (first)
+        watch_ready(r->watch);
+}
+
 static void take_in(struct runner *r, struct moves *m)
 {
     enum intake_step step = INTAKE_MORE;
     struct err e = {0};
+    if (r->watch && r->intake_ended && !r->sick)
+        scan_again(r);
     if (r->intake_ended || r->sick)
         return;
+    if (r->intake_lost && r->watch) { /* what was not stored is found again */
+        intake_drop(r->intake);
+        watch_scan_ended(r->watch, runner_wall(r), false);
+        r->intake_ended = true;
+        return;
+    }
     if (r->intake_lost) {
         log_warn("taking in stopped where the store failed; the next run goes on");
         r->intake_ended = true;
@@ -612,7 +717,7 @@ static void take_in(struct runner *r, struct moves *m)
     if (step == INTAKE_WALKED)
         walked(r);
     else if (step == INTAKE_END && m->count == 0)
-        r->intake_ended = true;
+        scan_ended(r);
     if (step == INTAKE_MORE || step == INTAKE_WALKED)
         r->again = true;
 }
@@ -630,7 +735,23 @@ static bool consent_given(struct runner *r, struct moves *m)
         log_error("%s", e.text);
         return false;
     }
-    if (t.staged * 10 > t.jobs[JOB_DONE] && !r->o->accept_changes) {
+    bool many = t.staged * 10 > t.jobs[JOB_DONE] && !r->o->accept_changes &&
+                !r->accepted;
+    if (many &&
+        r->live) { /* a few at a time are a person's work; more is an accident */
+        if (t.staged <= CHANGED_FREE)
+            many = false;
+        else if (!r->consent_missing)
+            tell_line(
+                r->tell, true,
+                "%" PRId64 " of %" PRId64 " done jobs changed; they wait. If they "
+                "are to be sent again, say `nightmill resume --accept-changes %s`",
+                t.staged, t.jobs[JOB_DONE], r->o->queue->root);
+        r->consent_missing = many;
+        if (many)
+            return false;
+    }
+    if (many) {
         moves_add(m, MOVE_UNSTAGE);
         snprintf(says, sizeof says,
                  "%" PRId64 " of %" PRId64
@@ -651,14 +772,24 @@ static void open_gate(struct runner *r, bool may, struct moves *m)
 {
     if (r->stop || !may || r->gate_open)
         return;
-    r->gate_open = r->staged == 0 || consent_given(r, m);
-    r->consented = r->staged > 0;
+    bool given = r->staged == 0 || consent_given(r, m);
+    r->gate_open = given || r->live; /* there the changed ones alone wait */
+    r->consented = given && r->staged > 0;
 }
 
 static void revise(struct runner *r, struct moves *m)
 {
-    if (r->staged == 0 || !r->gate_open || r->out > 0 || r->checking > 0 || r->stop)
+    int64_t now = runner_mono(r);
+    if (r->staged == 0)
+        r->accepted = r->consent_missing = false;
+    if (r->staged == 0 || !r->gate_open || r->stop)
         return;
+    /* In a service something is out at all times. */
+    if ((r->out > 0 || r->checking > 0) && (!r->watch || now < r->revise_at))
+        return;
+    if (r->watch && now < r->revise_at)
+        return;
+    r->revise_at = now + REVISE_EVERY_MS;
     if (!r->consented && !consent_given(r, m))
         return;
     r->consented = true;
@@ -696,20 +827,33 @@ static int on_request(void *arg, const struct store_request *q)
 {
     struct asking *a = arg;
     struct runner *r = a->r;
-    bool cancel = strcmp(q->verb, "cancel") == 0;
-    bool forget = strcmp(q->verb, "forget") == 0;
-    struct move *v = moves_add(a->m, cancel   ? MOVE_CANCEL
-                                     : forget ? MOVE_FORGET
-                                              : MOVE_RETRY);
-    struct move *done = cancel ? v : moves_add(a->m, MOVE_ANSWERED_REQUEST);
+    static const struct {
+        const char *verb;
+        enum move_kind kind;
+    } verbs[] = {{"retry", MOVE_RETRY},
+                 {"cancel", MOVE_CANCEL},
+                 {"forget", MOVE_FORGET},
+                 {"pause", MOVE_PAUSE},
+                 {"resume", MOVE_PAUSE}};
+    enum move_kind kind = MOVE_ANSWERED_REQUEST; /* "accept", and what nobody knows */
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
+        if (strcmp(q->verb, verbs[i].verb) == 0)
+            kind = verbs[i].kind;
+    struct move *v = moves_add(a->m, kind), *done = v;
+    if (v && kind != MOVE_CANCEL && kind != MOVE_ANSWERED_REQUEST)
+        done = moves_add(a->m, MOVE_ANSWERED_REQUEST);
     if (v == NULL || done == NULL)
         return 1;
+    if (strcmp(q->verb, "accept") == 0)
+        r->accepted = true;
+    if (strcmp(q->verb, "pause") == 0)
+        v->text = "paused";
     v->limit = CANCEL_AT_ONCE;
     snprintf(r->request_job, sizeof r->request_job, "%s", q->job ? q->job : "");
     v->name = q->job ? r->request_job : NULL;
     v->now = runner_wall(r);
     done->count = q->id;
-    if (cancel)
+    if (kind == MOVE_CANCEL)
         cancel_in_memory(r, r->request_job);
     r->requests_left = true;
     return 1; /* one a tick: its name has one place */
@@ -766,10 +910,10 @@ static void tell_account(struct runner *r, struct moves *m)
 }
 
 /* How long what left last may take: nothing leaves later than so long before the end. */
-static int64_t time_out(struct runner *r)
+static int64_t time_out(struct runner *r, int64_t until)
 {
     double longest = 0;
-    if (runner_wall(r) + UNTIL_MARGIN_MAX < r->o->until_wall)
+    if (runner_wall(r) + UNTIL_MARGIN_MAX < until)
         return 0;
     for (struct lane *l = r->lanes; l; l = l->next) {
         const struct buckets *b = l->in_flight > 0 || l->ready > 0
@@ -782,16 +926,29 @@ static int64_t time_out(struct runner *r)
     return longest * 2 < UNTIL_MARGIN_MAX ? (int64_t)(longest * 2) : UNTIL_MARGIN_MAX;
 }
 
+/* Watching: outside of its hours nothing is sent, and what is out at their end has ended. */
+static void keep_hours(struct runner *r)
+{
+    int64_t edge, wall = runner_wall(r);
+    if (r->o->hours == NULL || wall < r->hours_at)
+        return;
+    bool open = hours_open(r->o->hours, wall, &edge);
+    r->closed = !open || (edge > 0 && wall + time_out(r, edge) >= edge);
+    r->closed_until = edge; /* closed before its time: the edge is looked at again */
+    r->hours_at = wall + 1000;
+}
+
 static void check_time(struct runner *r)
 {
     int64_t now = runner_mono(r);
+    keep_hours(r);
     if (!r->stop && r->o->until_wall &&
-        runner_wall(r) + time_out(r) >= r->o->until_wall)
+        runner_wall(r) + time_out(r, r->o->until_wall) >= r->o->until_wall)
         runner_begin_stop(r, STOP_UNTIL, r->o->until_says, 0);
-    if (!r->stop && r->endpoint.open &&
+    if (!r->stop && !r->watch && r->endpoint.open &&
         now - r->endpoint.since > r->conf->limits.outage_ms)
         runner_begin_stop(r, STOP_OUTAGE, r->endpoint_says, 0);
-    for (const struct lane *l = r->lanes; l && !r->stop; l = l->next)
+    for (const struct lane *l = r->lanes; l && !r->stop && !r->watch; l = l->next)
         if (l->breaker.open && now - l->breaker.since > r->conf->limits.outage_ms)
             runner_begin_stop(r, STOP_OUTAGE, l->why, 0);
     if (!r->disk_short || r->out > 0)
@@ -839,6 +996,26 @@ static bool idle(const struct runner *r)
     return r->out == 0 && r->noted == NULL && r->checking == 0;
 }
 
+/* See store.keep. Some rows a commit; `prune_from` moves on with it. */
+static void prune(struct runner *r, struct moves *m)
+{
+    struct move *v = moves_add(m, MOVE_PRUNE);
+    if (v == NULL)
+        return;
+    r->prune_at = runner_mono(r) + PRUNE_EVERY_MS;
+    v->job = r->prune_from;
+    v->now = runner_wall(r) - r->conf->store.keep_ms;
+}
+
+/* Watching: a pass an hour, a bit of it every second. */
+static void prune_now_and_then(struct runner *r, struct moves *m)
+{
+    int64_t now = runner_mono(r);
+    if (r->watch && r->live && r->conf->store.keep_ms > 0 &&
+        (r->prune_from > 0 || now >= r->prune_at))
+        prune(r, m);
+}
+
 /* Results durable, rebuilt where need be, the run's row closed: a step a tick. */
 static void end_step(struct runner *r, struct moves *m)
 {
@@ -854,6 +1031,11 @@ static void end_step(struct runner *r, struct moves *m)
     join_write_moves(r, m);
     if (m->count > 0)
         return;
+    if (r->rebuilt == false && !r->watch && r->conf->store.keep_ms > 0 &&
+        (r->prune_at == 0 || r->prune_from > 0)) {
+        prune(r, m);
+        return;
+    }
     if (!r->rebuilt) {
         r->rebuilt = true;
         if (results_rebuild(r->results, m, &e) < 0) {
@@ -888,20 +1070,40 @@ static void too_long(struct runner *r, int64_t at)
                       wall);
 }
 
+/* Watching: the next day or month, or a higher ceiling, lets it go on. */
+static void money_waits(struct runner *r, const char *says)
+{
+    r->account_hold = runner_mono(r) + MONEY_LOOK_MS;
+    snprintf(r->account_why, sizeof r->account_why, "%.190s", says);
+    r->money_short = r->money_searched = false;
+    r->money_wants = 0;
+    if (!r->money_told)
+        tell_line(
+            r->tell, true,
+            "%s. Nothing is sent until the next day or month, or until the ceiling "
+            "is raised and SIGHUP tells so.",
+            says);
+    r->money_told = true;
+}
+
 /* Nothing was decided in this tick: is it over, or when does time change that? */
 static void rest_or_end(struct runner *r)
 {
     int64_t at = 0, now = runner_mono(r);
     char says[ACCOUNT_SAYS_MAX];
-    if (!r->stop && money_stops(r, says, sizeof says))
-        runner_begin_stop(r, STOP_BUDGET, says, 0);
+    if (!r->stop && now >= r->account_hold && money_stops(r, says, sizeof says)) {
+        if (r->watch)
+            money_waits(r, says);
+        else
+            runner_begin_stop(r, STOP_BUDGET, says, 0);
+    }
     if (r->again)
         return;
     bool taking_in = !r->intake_ended;
     bool waiting = admit_waiting(r, &at, r->waits, sizeof r->waits);
 
     int64_t longest = r->conf->limits.longest_wait_ms;
-    if (!r->stop && longest > 0 && idle(r) && !taking_in && waiting &&
+    if (!r->stop && !r->watch && longest > 0 && idle(r) && !taking_in && waiting &&
         at - now > longest)
         too_long(r, at);
     if (r->stop || canary_sung(r)) {
@@ -911,6 +1113,12 @@ static void rest_or_end(struct runner *r)
             return;
         }
         at = r->stop ? r->drain_at : 0;
+    } else if (r->watch) {
+        int64_t scan;
+        if (!taking_in && !watch_scan_due(r->watch, &scan) && (at == 0 || scan < at))
+            at = scan;
+        else if (!taking_in && watch_scan_due(r->watch, &scan))
+            r->again = true;
     } else if (idle(r) && !taking_in && !waiting && !r->unrouted && r->staged == 0) {
         r->phase = PHASE_ENDING;
         r->again = true;
@@ -943,8 +1151,13 @@ static void tick(struct runner *r)
     ended_headers(r);
     ended_settle(r, m);
     quality_settle(r, m);
+    history_look(r, m);
     if (r->phase == PHASE_RUNNING)
         quality_save(r, m, false);
+    if (r->phase == PHASE_RUNNING && !r->stop && m->count == 0 && r->second_due) {
+        r->second_due = false;
+        prune_now_and_then(r, m);
+    }
     if (r->phase == PHASE_RUNNING && !r->stop && m->count == 0)
         requests(r, m); /* alone in its list: see finish_since() */
     bool asked = r->requests_left;
@@ -969,9 +1182,13 @@ static void tick(struct runner *r)
         end_step(r, m);
     else if (m->count == 0)
         rest_or_end(r);
-    if (m->count > 0)
+    if (m->count > 0) {
         commit(r);
-    else if (r->again)
+        return;
+    }
+    if (r->phase == PHASE_RUNNING)
+        flush_results(r);
+    if (r->again)
         runner_poke(r);
 }
 
@@ -1024,18 +1241,35 @@ static void on_beat(uv_timer_t *t)
     lanes_say(r, paces, sizeof paces);
     show_run(r, false);
     tell_progress(r->tell, &r->tally, runner_elapsed(r),
-                  r->out == 0 && *r->waits ? r->waits : NULL, paces);
-    if (++r->beats % 5 == 0)
+                  r->out == 0 && *r->waits ? r->waits : NULL, paces, r->watch != NULL);
+    if (r->watch)
+        watch_beat(r->watch);
+    if (++r->beats % 5 == 0) {
+        r->second_due = true;
         runner_poke(r);
+    }
+    if (r->watch && r->beats % 300 == 1)
+        notify_meanwhile(r);
+}
+
+/* Under nohup, say. */
+static bool ignores_hangup(void)
+{
+    struct sigaction was;
+    return sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler == SIG_IGN;
 }
 
 static void on_signal(uv_signal_t *s, int number)
 {
     struct runner *r = s->data;
+    if (r->stop == STOP_RELOAD)
+        r->stop = STOP_NONE; /* no going on after this */
     if (++r->signals == 1) {
         char says[64];
         snprintf(says, sizeof says, "%s asked for it",
-                 number == SIGINT ? "SIGINT" : "SIGTERM");
+                 number == SIGINT    ? "SIGINT"
+                 : number == SIGTERM ? "SIGTERM"
+                                     : "SIGHUP");
         tell_line(
             r->tell, false,
             "stopping: nothing new is sent, %d request%s still out (once more to leave "
@@ -1046,6 +1280,18 @@ static void on_signal(uv_signal_t *s, int number)
     }
     r->drain_at = runner_mono(r);
     runner_poke(r);
+}
+
+/* New settings: what is out is awaited, and then all begins anew with them. */
+static void on_hangup(uv_signal_t *s, int number)
+{
+    struct runner *r = s->data;
+    (void)number;
+    if (r->stop || !r->o->reload(r->o->arg))
+        return;
+    tell_line(r->tell, false, "settings are read again: %d request%s still out", r->out,
+              plural(r->out));
+    runner_begin_stop(r, STOP_RELOAD, "settings are read again", 0);
 }
 
 /* --- the beginning --- */
@@ -1150,12 +1396,20 @@ static int take_up(struct runner *r, struct err *e)
         apply_now(r, &m, e) < 0)
         return -1;
     r->unrouted = true;
+    if (store_meta(r->o->store, "paused", was, sizeof was, e) < 0)
+        return -1;
+    r->paused = *was != '\0';
+    r->beat_due = true; /* requests that were left while nobody was at work */
+    if (r->watch)
+        watch_scan_begins(r->watch);
     r->intake = intake_new(&(struct intake_opts){.root = r->o->queue->root,
                                                  .conf = r->conf,
                                                  .store = r->o->store,
                                                  .scan = r->run,
                                                  .next_source = t.next_source,
                                                  .lane = on_lane_wanted,
+                                                 .dir = r->watch ? watch_dir : NULL,
+                                                 .watching = r->watch != NULL,
                                                  .arg = r},
                            e);
     return r->intake ? 0 : -1;
@@ -1186,7 +1440,11 @@ static int start(struct runner *r, struct err *e)
     uv_timer_init(&r->loop, &r->beat);
     uv_signal_init(&r->loop, &r->sigint);
     uv_signal_init(&r->loop, &r->sigterm);
-    r->wake.data = r->beat.data = r->sigint.data = r->sigterm.data = r;
+    uv_signal_init(&r->loop, &r->sighup);
+    r->wake.data = r->beat.data = r->sigint.data = r->sigterm.data = r->sighup.data = r;
+    if (r->o->watch && (r->watch = watch_new(r, e)) == NULL)
+        return -1;
+    r->live = r->o->again;
     r->results = results_open(r->o->queue->results, r->o->store, e);
     if (r->results == NULL || know_account(r, e) < 0 || shared_open(r, e) < 0 ||
         quality_open(r, e) < 0 ||
@@ -1198,6 +1456,10 @@ static int start(struct runner *r, struct err *e)
     reserve_take(r);
     uv_signal_start(&r->sigint, on_signal, SIGINT);
     uv_signal_start(&r->sigterm, on_signal, SIGTERM);
+    if (r->o->reload)
+        uv_signal_start(&r->sighup, on_hangup, SIGHUP);
+    else if (!ignores_hangup())
+        uv_signal_start(&r->sighup, on_signal, SIGHUP); /* its terminal is gone */
     uv_timer_start(&r->beat, on_beat, 200, 200);
     tell_event(r->tell, "run_started", r->wall0,
                "\"run\":%" PRId64 ",\"queued\":%" PRId64, r->run, r->tally.queued);
@@ -1222,14 +1484,17 @@ static void let_go(struct runner *r)
         uv_run(&r->loop, UV_RUN_ONCE);
     while (r->committing || r->writing)
         uv_run(&r->loop, UV_RUN_ONCE);
+    watch_stop(r->watch);
     uv_walk(&r->loop, close_handle, NULL);
     uv_run(&r->loop, UV_RUN_DEFAULT);
     uv_loop_close(&r->loop);
+    watch_free(r->watch);
     shared_close(r);
     money_close(r);
     quality_close(r);
     intake_free(r->intake);
     results_close(r->results);
+    history_free(r->history);
     for (size_t i = 0; i < LIVE_BUCKETS; i++)
         while (r->table.bucket[i]) {
             struct live *l = r->table.bucket[i];
@@ -1253,112 +1518,22 @@ static void let_go(struct runner *r)
 
 /* --- the last words --- */
 
-static const char *date_text(int64_t wall_ms, char *buf, size_t size)
-{
-    time_t t = (time_t)(wall_ms / 1000);
-    struct tm tm;
-    strftime(buf, size, "%Y-%m-%d %H:%M UTC", gmtime_r(&t, &tm));
-    return buf;
-}
-
-/* What the rest would take, if it is like what was done. */
-static const char *more_text(const struct runner *r, int64_t left, char *buf,
-                             size_t size)
-{
-    *buf = '\0';
-    if (r->tally.done > 0)
-        snprintf(buf, size, "; at this run's average they take about $%.2f more",
-                 (double)r->tally.spent / (double)r->tally.done * (double)left /
-                     (double)PICODOLLARS_PER_DOLLAR);
-    return buf;
-}
-
 /* Why it stopped, what to do, and what the next run will do. */
 static void tell_why(struct runner *r, int64_t left)
 {
-    char date[40], more[120];
-    switch (r->stop) {
-    case STOP_NONE:
-        break;
-    case STOP_SIGNAL:
-    case STOP_UNTIL:
-        tell_line(r->tell, false,
-                  "stopped: %s. %" PRId64 " job%s; the same command goes on.",
-                  r->stop_says, left, left == 1 ? " waits" : "s wait");
-        break;
-    case STOP_NO_CREDIT:
-        tell_line(
-            r->tell, true,
-            "stopped: out of credit (\"%s\"). Add credit, then run the same command: "
-            "it sends one request, and goes on with the %" PRId64
-            " waiting job%s if that is answered.",
-            r->stop_says, left, plural(left));
-        break;
-    case STOP_SPEND_LIMIT:
-        tell_line(
-            r->tell, true,
-            "stopped: a spend limit of the account is reached (\"%s\"). %s%s%s "
-            "%" PRId64 " jobs wait; the same command sends one request to see, and "
-            "goes on if it is answered.",
-            r->stop_says,
-            r->stop_until ? "Access returns on " : "See the limits in the console.",
-            r->stop_until ? date_text(r->stop_until, date, sizeof date) : "",
-            r->stop_until ? "." : "", left);
-        break;
-    case STOP_KEY:
-        tell_line(r->tell, true,
-                  "stopped: the key was refused (\"%s\"). Check ANTHROPIC_API_KEY (or "
-                  "api.key_file), then run the same command; %" PRId64 " job%s.",
-                  r->stop_says, left, left == 1 ? " waits" : "s wait");
-        break;
-    case STOP_BUDGET:
-        tell_line(r->tell, true,
-                  "stopped: %s. %" PRId64 " job%s%s. Raise the ceiling or wait for the "
-                  "next day or month, then run the same command.",
-                  r->stop_says, left, left == 1 ? " waits" : "s wait",
-                  more_text(r, left, more, sizeof more));
-        break;
-    case STOP_OUTAGE:
-        tell_line(r->tell, true,
-                  "stopped: %s, for longer than limits.outage. Check the network and "
-                  "api.base_url; the same command goes on with the %" PRId64
-                  " waiting job%s.",
-                  r->stop_says, left, plural(left));
-        break;
-    case STOP_WAIT:
-        tell_line(r->tell, true,
-                  "stopped: nothing can be sent before %s (%s), which is longer than "
-                  "limits.longest_wait. %" PRId64
-                  " job%s; run the same command after that.",
-                  date_text(r->stop_until, date, sizeof date), r->stop_says, left,
-                  left == 1 ? " waits" : "s wait");
-        break;
-    case STOP_STORE:
-        tell_line(r->tell, true,
-                  "stopped: %s. %d answers that could not be stored are lost to doubt: "
-                  "they were paid, and their jobs will be sent again. Make room in %s, "
-                  "then run the same command.",
-                  r->stop_says, r->lost, r->o->queue->state);
-        break;
-    case STOP_DISK:
-        tell_line(r->tell, true,
-                  "stopped: %s. Nothing is lost; make room, then run the same command.",
-                  r->stop_says);
-        break;
-    case STOP_RESULTS:
-        tell_line(
-            r->tell, true,
-            "stopped: results could not be written (%s). No answer is lost: make room, "
-            "or "
-            "the place writable, and the same command writes them from the store.",
-            r->stop_says);
-        break;
-    case STOP_CONSENT:
-    case STOP_INPUT:
-        tell_line(r->tell, true, "%s: %s",
-                  r->tally.sent ? "stopped" : "nothing was sent", r->stop_says);
-        break;
-    }
+    char says[ENDING_SAYS_MAX];
+    ending_says(&(struct ending){.stop = r->stop,
+                                 .says = r->stop_says,
+                                 .state = r->o->queue->state,
+                                 .until = r->stop_until,
+                                 .left = left,
+                                 .done = r->tally.done,
+                                 .spent = r->tally.spent,
+                                 .lost = r->lost,
+                                 .sent = r->tally.sent > 0},
+                says, sizeof says);
+    if (*says)
+        tell_line(r->tell, stop_needs_person(r->stop), "%s", says);
 }
 
 static bool tell_closed(struct runner *r)
@@ -1485,12 +1660,17 @@ int runner_run(const struct runner_opts *o, struct err *e)
         code = failed_to_start(e);
         let_go(r);
     } else {
-        notify_begin(r);
+        if (!o->again)
+            notify_begin(r);
         runner_poke(r);
         uv_run(&r->loop, UV_RUN_DEFAULT);
         show_run(r, true);
-        code = last_words(r, e);
-        notify_end(r, code);
+        if (r->stop == STOP_RELOAD && r->signals == 0) {
+            code = RUNNER_RELOAD;
+        } else {
+            code = last_words(r, e);
+            notify_end(r, code);
+        }
         let_go(r);
         store_checkpoint(o->store);
     }

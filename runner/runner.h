@@ -8,6 +8,7 @@ struct account_store;
 struct catalog;
 struct conf;
 struct err;
+struct hours;
 struct queue;
 struct store;
 
@@ -29,6 +30,15 @@ struct runner_opts {
     int64_t first;          /* a canary: send that many jobs and end; 0: all */
     int64_t until_wall;     /* wall ms after which nothing is sent; 0: none */
     const char *until_says; /* what that moment is; borrowed */
+
+    /* Keep running: take new jobs as they come, wait where a run would end. */
+    bool watch;
+    const struct hours *hours; /* watch: when it may send; NULL: at all times */
+    /* watch: SIGHUP. Are there new settings to go on with? Then what is out is awaited,
+     * and runner_run() gives RUNNER_RELOAD. */
+    bool (*reload)(void *arg);
+    bool again; /* this is such a call: what a beginning asks was asked */
+    void *arg;
 };
 
 /* The meaning of ends, as exit codes. */
@@ -39,6 +49,7 @@ enum runner_exit {
     EXIT_STORE = 74,
     EXIT_AGAIN = 75,
     EXIT_KEY = 77,
+    RUNNER_RELOAD = 256, /* never a process's: to be called again with new settings */
 };
 
 int runner_run(const struct runner_opts *o, struct err *e);

@@ -53,6 +53,8 @@ struct sender {
     enum sender_recovery (*recover)(struct sender *s, int64_t attempt);
     bool (*left)(const struct sender_call *c); /* has a byte left the house? */
     void (*cancel)(struct sender_call *c);
+    void (*rest)(
+        struct sender *s); /* nothing is out: what it keeps for the next is let go */
     void (*free)(struct sender *s); /* then run the loop until it is empty */
 };
 

@@ -4,13 +4,14 @@
  */
 #include "runner/machine.h"
 
+#include "runner/log.h"
 #include "runner/view.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-enum { SHOWN_LANES = 20, SPEED_EVERY_MS = 2000 };
+enum { SHOWN_LANES = 20, SPEED_EVERY_MS = 2000, COUNT_EVERY_MS = 3000 };
 
 /* Jobs that got through lately, older times fading. */
 static void take_speed(struct lane *l, int64_t now)
@@ -66,6 +67,41 @@ static void hold_says(struct view_lane *v, int64_t until_wall, const char *why)
     snprintf(v->says, sizeof v->says, "held until %s (%.180s)", at, why);
 }
 
+static int on_waiting(void *arg, const char *name, int64_t jobs)
+{
+    struct runner *r = arg;
+    for (struct lane *l = r->lanes; l; l = l->next)
+        if (strcmp(l->name, name) == 0)
+            l->counted = jobs;
+    return 0;
+}
+
+/* What waits on disk is counted now and then, what was done since is taken off. */
+static void count_waiting(struct runner *r)
+{
+    struct err e = {0};
+    int64_t now = runner_mono(r);
+    if (r->committing || now < r->count_at)
+        return;
+    for (struct lane *l = r->lanes; l; l = l->next) {
+        l->counted = 0;
+        l->counted_done = l->done;
+    }
+    uint64_t began = uv_hrtime();
+    if (store_waiting(r->o->store, on_waiting, r, &e) < 0)
+        log_error("%s", e.text);
+    int64_t took = (int64_t)((uv_hrtime() - began) / 1000000);
+    r->count_at = now + COUNT_EVERY_MS + 50 * took; /* of a million: not often */
+}
+
+static int64_t left_of(const struct lane *l)
+{
+    int64_t left = l->counted - (l->done - l->counted_done);
+    if (l->closed)
+        return 0; /* they are not for this run */
+    return left > l->in_flight ? left : l->in_flight;
+}
+
 static void show_lane(struct runner *r, struct lane *l, struct view_lane *v)
 {
     int64_t now = runner_mono(r), at;
@@ -73,6 +109,7 @@ static void show_lane(struct runner *r, struct lane *l, struct view_lane *v)
     *v = (struct view_lane){.name = l->name,
                             .done = l->done,
                             .in_flight = l->in_flight,
+                            .left = left_of(l),
                             .cost = l->cost,
                             .speed = l->speed};
     bool idle = l->in_flight == 0 && l->ready == 0 && l->dry;
@@ -80,7 +117,7 @@ static void show_lane(struct runner *r, struct lane *l, struct view_lane *v)
     double bound = b ? bound_speed(b) : 0;
     if (bound > 0 && (s == LANE_PACED || v->speed == 0 || v->speed > bound))
         v->speed = bound;
-    if (idle)
+    if (idle && v->left == 0)
         v->speed = 0; /* nothing of what is left is known to be for it */
     switch (s) {
     case LANE_HELD:
@@ -127,6 +164,7 @@ void show_run(struct runner *r, bool last)
         take_speed(l, now);
     if (!tell_wants_view(r->tell, last))
         return;
+    count_waiting(r);
     for (struct lane *l = r->lanes; l && n < SHOWN_LANES; l = l->next)
         if (l->done > 0 || l->in_flight > 0 || l->ready > 0 || !l->dry)
             show_lane(r, l, &lanes[n++]);

@@ -22,6 +22,7 @@ struct tell {
     int64_t drawn_at, last_at;
     char failures[VIEW_FAILURES][FAILURE_MAX]; /* the newest last */
     struct textbuf text;
+    char last[1024]; /* of progress, without what changes always */
 };
 
 static int64_t mono_ms(void)
@@ -102,13 +103,18 @@ void tell_failure(struct tell *t, const char *job, const char *says)
 }
 
 void tell_progress(struct tell *t, const struct tally *y, int64_t elapsed_ms,
-                   const char *waits, const char *paces)
+                   const char *waits, const char *paces, bool only_news)
 {
     const char *label = waits ? " waiting: " : *paces ? " pace: " : "";
     char usd[CATALOG_USD_MAX], line[1024];
     if (t->quiet || (t->screen && t->columns > 0) ||
         elapsed_ms - t->last_at < PLAIN_EVERY_MS)
         return;
+    snprintf(line, sizeof line, "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %s",
+             y->done, y->failed, y->parked, y->queued, waits ? waits : "");
+    if (only_news && strcmp(line, t->last) == 0)
+        return;
+    snprintf(t->last, sizeof t->last, "%s", line);
     t->last_at = elapsed_ms;
     snprintf(line, sizeof line,
              "progress done=%" PRId64 " failed=%" PRId64 " parked=%" PRId64

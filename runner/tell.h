@@ -32,9 +32,10 @@ void tell_view(struct tell *t, struct view *v, bool last);
 void tell_failure(struct tell *t, const char *job, const char *says);
 
 /* Where no view is drawn, a line now and then; `waits` says why nothing moves, or
- * is NULL; `paces` says what bounds each lane, or is "". `elapsed_ms` of the run. */
+ * is NULL; `paces` says what bounds each lane, or is "". `elapsed_ms` of the run.
+ * `only_news`: not the same line again, a service would say it for months. */
 void tell_progress(struct tell *t, const struct tally *y, int64_t elapsed_ms,
-                   const char *waits, const char *paces);
+                   const char *waits, const char *paces, bool only_news);
 
 /* A line for people (not with --quiet, unless `needs_person`). */
 void tell_line(struct tell *t, bool needs_person, const char *fmt, ...)

@@ -144,22 +144,30 @@ static const char *eta_text(int64_t ms, char buf[FIGURE_MAX])
 
 /* --- how long --- */
 
-/* Jobs that are through when so much time has passed. */
-static double through(double ms, const struct view_lane *lanes, size_t n)
+/* Jobs that are through when so much time has passed; `others` are no lane's own. */
+static double through(double ms, double others, const struct view_lane *lanes, size_t n)
 {
-    double jobs = 0;
-    for (size_t i = 0; i < n; i++)
+    double jobs = 0, spare = 0;
+    for (size_t i = 0; i < n; i++) {
+        double can = 0, own = (double)lanes[i].left;
         if (lanes[i].speed > 0 && ms > (double)lanes[i].hold_ms)
-            jobs += (ms - (double)lanes[i].hold_ms) * lanes[i].speed / MINUTE_MS;
-    return jobs;
+            can = (ms - (double)lanes[i].hold_ms) * lanes[i].speed / MINUTE_MS;
+        jobs += can < own ? can : own;
+        spare += can < own ? 0 : can - own;
+    }
+    return jobs + (spare < others ? spare : others);
 }
 
 int64_t view_eta(int64_t left, const struct view_lane *lanes, size_t lanes_len)
 {
-    double low = 0, high = 1000;
+    double low = 0, high = 1000, others = (double)left;
     if (left <= 0)
         return 0;
-    while (through(high, lanes, lanes_len) < (double)left) {
+    for (size_t i = 0; i < lanes_len; i++)
+        others -= (double)lanes[i].left;
+    others = others > 0 ? others : 0;
+    double all = (double)left - 0.01; /* halves and thirds do not add up */
+    while (through(high, others, lanes, lanes_len) < all) {
         low = high;
         high *= 2;
         if (high > 365.0 * DAY_MS)
@@ -167,7 +175,7 @@ int64_t view_eta(int64_t left, const struct view_lane *lanes, size_t lanes_len)
     }
     while (high - low > 100) {
         double mid = (low + high) / 2;
-        *(through(mid, lanes, lanes_len) < (double)left ? &low : &high) = mid;
+        *(through(mid, others, lanes, lanes_len) < all ? &low : &high) = mid;
     }
     return (int64_t)high;
 }

@@ -25,6 +25,7 @@ enum {
 struct view_lane {
     const char *name; /* lent, like all strings here */
     int64_t done;
+    int64_t left; /* jobs that only this lane can do: what is known of them */
     int in_flight;
     picodollars cost;
     char says[VIEW_SAYS_MAX]; /* what binds, or why it waits */
@@ -54,7 +55,8 @@ struct view_lines {
 void view_draw(const struct view *v, int columns, int rows, struct view_lines *ret);
 
 /* How long `left` jobs take where lanes send at their speed as soon as their holds are
- * over: ms, or -1 where nobody can say. */
+ * over, each lane its own and all of them those that are no lane's: ms, or -1 where
+ * nobody can say. */
 int64_t view_eta(int64_t left, const struct view_lane *lanes, size_t lanes_len);
 
 /* `text` cut to `columns`, what is no printable text shown as `?`; a cut ends in `...`.

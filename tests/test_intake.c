@@ -28,8 +28,8 @@ struct world {
     struct intake *in;
     int64_t scan, now;
     enum intake_step step;
-    bool walked;
-    int slices;
+    bool walked, watching;
+    int slices, dirs;
     size_t most;     /* jobs of one slice */
     int taken[8];    /* by enum taken, of this scan */
     int may_send_at; /* the slice after which jobs might be sent; 0: never */
@@ -46,6 +46,13 @@ static const char *lane_of(void *arg, const struct job_spec *s, const char *name
         return NULL;
     }
     return "lane";
+}
+
+static void on_dir(void *arg, const char *full)
+{
+    struct world *w = arg;
+    assert_int_equal(strncmp(full, "/tmp/nightmill-test-", 20), 0);
+    w->dirs++;
 }
 
 static void world_open(struct world *w)
@@ -82,7 +89,10 @@ static void begin(struct world *w)
                                              .store = w->st,
                                              .scan = ++w->scan,
                                              .next_source = t.next_source,
-                                             .lane = lane_of},
+                                             .lane = lane_of,
+                                             .dir = on_dir,
+                                             .watching = w->watching,
+                                             .arg = w},
                        &e);
     if (w->in == NULL)
         fail_msg("%s", e.text);
@@ -731,6 +741,107 @@ static void a_file_is_trusted_when_it_has_been_still(void **state)
     world_close(&w);
 }
 
+/* The next scan of one that watches. */
+static void scan_again(struct world *w)
+{
+    struct err e = {0};
+    assert_int_equal(intake_again(w->in, &e), 0);
+    memset(w->taken, 0, sizeof w->taken);
+    w->walked = false;
+    w->dirs = 0;
+    go_on(w);
+}
+
+static void one_that_watches_leaves_what_is_young_for_its_next_scan(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w);
+    w.watching = true;
+    put(&w, "a.md", "hi");
+    put(&w, "sub/b.md", "hi");
+    int64_t changed = changed_at(&w, "a.md");
+    w.now = changed + SETTLE - 1;
+    scan(&w);
+    assert_int_equal(w.step, INTAKE_END); /* it does not wait */
+    assert_int_equal(intake_wake_at(w.in), changed + SETTLE);
+    assert_jobs(&w, JOB_QUEUED, "");
+    assert_int_equal(w.dirs, 2);
+    w.now += SETTLE + 1000;
+    scan_again(&w);
+    assert_int_equal(intake_wake_at(w.in), 0);
+    assert_jobs(&w, JOB_QUEUED, "a\nsub/b");
+    assert_int_equal(w.dirs, 2);
+    scan_again(&w); /* nothing new */
+    assert_int_equal(w.taken[TAKEN_KNOWN] + w.taken[TAKEN_NEW], 0);
+
+    assert_int_equal(unlink(scratch_path(w.root, "a.md")), 0);
+    scan_again(&w);
+    assert_jobs(&w, JOB_QUEUED, "sub/b");
+    put(&w, "a.md", "ho");
+    w.now = changed_at(&w, "a.md") + SETTLE;
+    scan_again(&w);
+    assert_jobs(&w, JOB_QUEUED, "a\nsub/b");
+    world_close(&w);
+}
+
+static void one_that_watches_lists_some_thousand_new_files_at_a_time(void **state)
+{
+    enum { FILES = 9000 };
+    (void)state;
+    struct world w;
+    world_open(&w);
+    w.watching = true;
+    for (int i = 0; i < FILES; i++) {
+        char name[40];
+        snprintf(name, sizeof name, "f%d.md", i);
+        put(&w, name, "hi");
+    }
+    scan(&w);
+    int first = w.taken[TAKEN_NEW];
+    assert_true(first > FILES / 2 && first < FILES);
+    assert_true(intake_wake_at(w.in) > 0 && intake_wake_at(w.in) < w.now);
+    scan_again(&w);
+    assert_int_equal(first + w.taken[TAKEN_NEW], FILES);
+    assert_int_equal(intake_wake_at(w.in), 0);
+    world_close(&w);
+}
+
+static void what_somebody_has_open_for_writing_is_not_read(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w);
+    put(&w, "a.md", "It begins");
+    put(&w, "b.jsonl",
+        "{\"custom_id\":\"1\",\"params\":{\"max_tokens\":9,\"messages\":[{\"role\":"
+        "\"user\",\"content\":\"x\"}]}}\n{");
+    int a = open(scratch_path(w.root, "a.md"), O_WRONLY | O_APPEND);
+    int b = open(scratch_path(w.root, "b.jsonl"), O_WRONLY | O_APPEND);
+    assert_true(a >= 0 && b >= 0);
+    w.now = changed_at(&w, "b.jsonl") + SETTLE + 100; /* still for long enough */
+    scan(&w);
+    assert_int_equal(w.step, INTAKE_WAIT);
+    assert_jobs(&w, JOB_QUEUED, "b#1"); /* but not the line without an end */
+    assert_jobs(&w, JOB_FAILED, "");
+    close(a);
+    close(b);
+    w.now += 2 * SETTLE;
+    go_on(&w);
+    assert_int_equal(w.step, INTAKE_END);
+    assert_jobs(&w, JOB_QUEUED, "a\nb#1");
+    assert_true(find(&w, "a").bytes > 0);
+
+    /* What has been still for very long is trusted, whoever has it open. */
+    put(&w, "c.md", "A log, perhaps");
+    int c = open(scratch_path(w.root, "c.md"), O_WRONLY | O_APPEND);
+    w.now = changed_at(&w, "c.md") + 40 * SETTLE;
+    scan(&w);
+    assert_jobs(&w, JOB_QUEUED, "a\nb#1\nc");
+    close(c);
+    world_close(&w);
+}
+
 static void a_young_file_may_change_again_or_go(void **state)
 {
     (void)state;
@@ -846,6 +957,9 @@ int main(void)
         cmocka_unit_test(nothing_is_sent_before_what_changed_is_known),
         cmocka_unit_test(a_file_that_changes_while_it_is_read_is_read_again),
         cmocka_unit_test(a_file_is_trusted_when_it_has_been_still),
+        cmocka_unit_test(one_that_watches_leaves_what_is_young_for_its_next_scan),
+        cmocka_unit_test(one_that_watches_lists_some_thousand_new_files_at_a_time),
+        cmocka_unit_test(what_somebody_has_open_for_writing_is_not_read),
         cmocka_unit_test(a_young_file_may_change_again_or_go),
         cmocka_unit_test(a_file_that_never_rests_is_left_for_the_next_run),
         cmocka_unit_test(times_from_the_future_are_not_waited_for),

@@ -604,6 +604,48 @@ static void exploring_is_rare_and_never_with_what_is_dear(void **state)
     conf_free(&c);
 }
 
+static void the_words_tell_which_way_chose_the_rung(void **state)
+{
+    (void)state;
+    static const struct {
+        struct route_job job;
+        enum route_by by;
+    } cases[] = {
+        {{.name = "a", .model = "claude-opus-5"}, ROUTE_BY_OWN},
+        {{.name = "a", .tier = "deep"}, ROUTE_BY_OWN},
+        {{.name = "mail/a"}, ROUTE_BY_RULE},
+        {{.name = "a"}, ROUTE_BY_DEFAULT},
+        {{.name = "a", .route = "learn"}, ROUTE_BY_COLD},
+        {{.name = "a", .route = "cascade", .check = "json"}, ROUTE_BY_COLD},
+        {{.name = "a", .route = "learn", .bytes = 99999}, ROUTE_BY_COLD},
+        {{.name = "a", .route = "cascade", .check = "json", .climb = "cheap"},
+         ROUTE_BY_CLIMBED},
+    };
+    struct learn_view v = {
+        .source = LEARN_TABLE, .rungs = 3, .all = 99, .p = {.9, .95, .99}};
+    struct conf c;
+    struct routed r;
+    conf_open(&c);
+    for (size_t i = 0; i < CASES(cases); i++) {
+        assert_int_equal(route_decide(&c, catalog, &cases[i].job, &r, NULL), 0);
+        if (route_by(r.why) != cases[i].by)
+            fail_msg("%s: %s", r.why, route_by_name(route_by(r.why)));
+    }
+    static const char *const ways[] = {"learn", "cascade"};
+    for (size_t i = 0; i < CASES(ways); i++) {
+        struct route_job j = {
+            .name = "a", .route = ways[i], .check = "json", .learned = &v};
+        assert_int_equal(route_decide(&c, catalog, &j, &r, NULL), 0);
+        assert_int_equal(route_by(r.why), ROUTE_BY_LEARNED);
+    }
+    struct route_job deep = {.name = "a", .tier = "deep"};
+    assert_int_equal(route_decide(&c, catalog, &deep, &r, NULL), 0);
+    assert_int_equal(route_fall_back(&c, catalog, &deep, &r, NULL), 0);
+    assert_int_equal(route_by(r.why), ROUTE_BY_FALLBACK);
+    assert_int_equal(route_by(NULL), ROUTE_BY_DEFAULT);
+    conf_free(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -618,6 +660,7 @@ int main(void)
         cmocka_unit_test(ladders_go_by_price_or_as_they_are_written),
         cmocka_unit_test(a_cascade_wants_a_check),
         cmocka_unit_test(exploring_is_rare_and_never_with_what_is_dear),
+        cmocka_unit_test(the_words_tell_which_way_chose_the_rung),
     };
     return cmocka_run_group_tests(tests, open_catalog, close_catalog);
 }

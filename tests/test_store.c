@@ -1707,6 +1707,170 @@ static int back_to_a_large_disk(void **state)
     return 0;
 }
 
+/* ---- what a run is remembered by ---- */
+
+static void remember(struct world *w, enum history_kind kind, const char *lane,
+                     int64_t at, int64_t until, const char *says)
+{
+    struct move *v = add(w, MOVE_HISTORY);
+    v->run = 1;
+    v->name = lane;
+    v->text = says;
+    v->history.kind = kind;
+    v->history.word = kind == HISTORY_HALT ? "no_credit" : "";
+    v->history.at = at;
+    v->history.until = until;
+    v->history.rpm = 50;
+    apply(w);
+}
+
+struct remembered {
+    char words[600];
+    int rows;
+    int64_t times, held, last_until;
+};
+
+static int on_history(void *arg, const struct store_history *h)
+{
+    struct remembered *x = arg;
+    size_t n = strlen(x->words);
+    x->rows++;
+    x->times += h->times;
+    x->held += h->held;
+    x->last_until = h->until;
+    if (n + 80 < sizeof x->words)
+        snprintf(x->words + n, sizeof x->words - n, "%d/%s/%lld-%lld/%s/%s ", h->kind,
+                 h->lane, (long long)h->at, (long long)h->until, h->word, h->says);
+    return 0;
+}
+
+static void what_happened_to_a_run_is_kept_by_kind_and_lane(void **state)
+{
+    (void)state;
+    struct world w;
+    struct remembered x = {.words = ""};
+    world_open(&w);
+    remember(&w, HISTORY_HALT, "", 900, 0, "too low");
+    remember(&w, HISTORY_HOLD, "b", 300, 400, "slow");
+    remember(&w, HISTORY_HOLD, "a", 300, 0, "slow");
+    remember(&w, HISTORY_HOLD, "a", 200, 250, "slow");
+    remember(&w, HISTORY_HOLD, "a", 300, 500, "slower"); /* the same, as it went on */
+    assert_int_equal(store_each_history(w.st, 1, on_history, &x, NULL), 0);
+    assert_string_equal(x.words, "1/a/200-250//slow 1/a/300-500//slower "
+                                 "1/b/300-400//slow 6//900-0/no_credit/too low ");
+    assert_int_equal(x.held, 50 + 200 + 100);
+    x = (struct remembered){.words = ""};
+    assert_int_equal(store_each_history(w.st, 2, on_history, &x, NULL), 0);
+    assert_int_equal(x.rows, 0);
+    world_close(&w);
+}
+
+static void a_run_of_months_keeps_few_rows_and_loses_no_hold(void **state)
+{
+    (void)state;
+    enum { HOLDS = 2500, EVERY = 60000, LONG = 7000 };
+    struct world w;
+    struct remembered x = {.words = ""};
+    world_open(&w);
+    for (int64_t i = 0; i < HOLDS; i++)
+        remember(&w, HISTORY_HOLD, "a", NOW + i * EVERY, NOW + i * EVERY + LONG,
+                 "slow");
+    remember(&w, HISTORY_HOLD, "b", NOW, NOW + LONG, "slow");
+    assert_int_equal(store_each_history(w.st, 1, on_history, &x, NULL), 0);
+    assert_in_range(x.rows, STORE_HISTORY_MAX / 4, STORE_HISTORY_MAX + 1);
+    assert_int_equal(x.times, HOLDS + 1);
+    assert_int_equal(x.held, (int64_t)(HOLDS + 1) * LONG);
+    /* The newest is never merged: it may be told once more. */
+    assert_int_equal(ask_sql(&w,
+                             "SELECT times FROM history WHERE lane = 'a' ORDER BY at "
+                             "DESC LIMIT 1"),
+                     1);
+    world_close(&w);
+}
+
+struct sent {
+    char words[300];
+};
+
+static int on_run_sent(void *arg, const struct store_attempt *a,
+                       const struct store_job *j, bool at_rest)
+{
+    struct sent *x = arg;
+    size_t n = strlen(x->words);
+    snprintf(x->words + n, sizeof x->words - n, "%lld:%s%s ", (long long)a->id, j->name,
+             at_rest ? "!" : "");
+    return 0;
+}
+
+static int on_before(void *arg, const struct store_result *r)
+{
+    struct sent *x = arg;
+    size_t n = strlen(x->words);
+    snprintf(x->words + n, sizeof x->words - n, "%s:%lld%s ", r->job.name,
+             (long long)r->last.id, r->message ? " with its answer" : "");
+    return 0;
+}
+
+static int on_run_row(void *arg, const struct store_run *r)
+{
+    struct sent *x = arg;
+    size_t n = strlen(x->words);
+    snprintf(x->words + n, sizeof x->words - n, "%lld from %lld %s; ", (long long)r->id,
+             (long long)r->first_attempt, r->reason);
+    return 0;
+}
+
+static void a_run_is_told_apart_from_those_before_and_behind_it(void **state)
+{
+    (void)state;
+    struct world w;
+    struct sent x = {""};
+    int64_t run_number, first, last;
+    world_open(&w);
+    assert_int_equal(store_run_sent(w.st, &run_number, NULL), 0);
+    assert_int_equal(run_number, 0);
+    take(&w, 1, "a.md", 1, "a", "body");
+    take(&w, 2, "b.md", 1, "b", "body");
+    take(&w, 3, "c.md", 1, "c", "body");
+    run_begin(&w, 1, 1);
+    finish(&w, "a", 1);
+    add(&w, MOVE_RUN_END)->text = "asked for";
+    apply(&w);
+    run_begin(&w, 2, 2);
+    for (int64_t attempt = 2; attempt <= 4; attempt++) {
+        const char *name = attempt == 4 ? "c" : "b";
+        admit(&w, name, attempt)->run = 2;
+        apply(&w);
+        settle(&w, name, attempt, attempt == 2 ? JOB_QUEUED : JOB_DONE,
+               attempt == 2 ? OUTCOME_NONE : OUTCOME_ACCEPTED);
+        apply(&w);
+    }
+    run_begin(&w, 3, 5);
+    assert_int_equal(store_run_sent(w.st, &run_number, NULL), 0);
+    assert_int_equal(run_number, 2);
+    assert_int_equal(store_each_sent(w.st, 2, 0, on_run_sent, &x, NULL), 0);
+    assert_string_equal(x.words, "2:b 3:b! 4:c! ");
+    x = (struct sent){""};
+    assert_int_equal(store_each_sent(w.st, 2, 3, on_run_sent, &x, NULL), 0);
+    assert_string_equal(x.words, "3:b! 4:c! ");
+    assert_int_equal(store_run_since(w.st, 2, NOW, &first, NULL), 0);
+    assert_int_equal(first, 2);
+    assert_int_equal(store_run_since(w.st, 2, NOW + 1, &first, NULL), 0);
+    assert_int_equal(first, INT64_MAX);
+    x = (struct sent){""};
+    assert_int_equal(store_each_before(w.st, 2, on_before, &x, NULL), 0);
+    assert_string_equal(x.words, "a:1 ");
+    x = (struct sent){""};
+    assert_int_equal(store_each_run(w.st, on_run_row, &x, NULL), 0);
+    assert_string_equal(x.words, "3 from 5 ; 2 from 2 ; 1 from 1 asked for; ");
+    assert_int_equal(store_run_span(w.st, 2, &first, &last, NULL), 0);
+    assert_int_equal(first, NOW);
+    assert_true(last >= NOW);
+    assert_int_equal(store_run_span(w.st, 3, &first, &last, NULL), 0);
+    assert_int_equal(first, 0);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1754,6 +1918,9 @@ int main(void)
         cmocka_unit_test(results_come_from_behind_a_rest_as_they_were_taken_in),
         cmocka_unit_test(the_length_of_a_results_file_is_kept),
         cmocka_unit_test(notes_are_kept_by_their_key),
+        cmocka_unit_test(what_happened_to_a_run_is_kept_by_kind_and_lane),
+        cmocka_unit_test(a_run_of_months_keeps_few_rows_and_loses_no_hold),
+        cmocka_unit_test(a_run_is_told_apart_from_those_before_and_behind_it),
         cmocka_unit_test(others_see_a_list_whole_or_not_at_all),
         cmocka_unit_test_teardown(a_full_disk_is_told_and_loses_nothing,
                                   back_to_a_large_disk),

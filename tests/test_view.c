@@ -86,6 +86,22 @@ static void what_is_left_takes_as_long_as_its_lanes_need(void **state)
          {{.speed = 60}, {.speed = 9, .hold_ms = 9000000}},
          60000},
         {"longer than a year", 1000000000, {{.speed = 1}}, -1},
+        {"each lane its own",
+         660,
+         {{.speed = 60, .left = 600}, {.speed = 60, .left = 60}},
+         600000},
+        {"who has time helps with what is nobody's",
+         180,
+         {{.speed = 60, .left = 100}, {.speed = 60, .left = 20}},
+         100000},
+        {"a lane of its own that is held",
+         61,
+         {{.speed = 60, .left = 60}, {.speed = 60, .left = 1, .hold_ms = 300000}},
+         301000},
+        {"a lane that nobody has seen work",
+         61,
+         {{.speed = 60, .left = 60}, {.speed = 0, .left = 1}},
+         -1},
     };
     for (size_t i = 0; i < CASES(cases); i++) {
         int64_t ms = view_eta(cases[i].left, cases[i].lanes, 3);

@@ -30,7 +30,7 @@ KEY = "sk-ant-api03-a-story-told-to-nobody-0123456789"
 VALGRIND = []
 SLOWER = 1
 if os.environ.get("STORY_VALGRIND"):
-    VALGRIND = ["valgrind", "--error-exitcode=99", "--leak-check=full", "-q"]
+    VALGRIND = ["valgrind", "--vgdb=no", "--error-exitcode=99", "--leak-check=full", "-q"]
     SLOWER = 15
 
 DONE, FAILED, CONSENT, STORE, AGAIN, KEY_REFUSED = 0, 1, 2, 74, 75, 77
@@ -286,6 +286,10 @@ class Queue:
         return Running(self.command("run", *args, sets=sets), {**self.env, **(env or {})},
                        self.base)
 
+    def start_watch(self, *args, sets=(), env=None):
+        return Running(self.command("watch", *args, sets=sets),
+                       {**self.env, **(env or {})}, self.base)
+
     def run(self, *args, sets=(), env=None, timeout=60):
         return self.tell("run", *args, sets=sets, env=env, timeout=timeout)
 
@@ -384,6 +388,11 @@ class Story(unittest.TestCase):
 
     def start(self, q, *args, **more):
         r = q.start(*args, **more)
+        self.addCleanup(lambda: r.process.poll() is None and r.process.kill())
+        return r
+
+    def watch(self, q, *args, **more):
+        r = q.start_watch(*args, **more)
         self.addCleanup(lambda: r.process.poll() is None and r.process.kill())
         return r
 

@@ -167,7 +167,7 @@ class Waiting(Story):
         wait_until(lambda: len(gaps()) >= 3, why="some probes")
         self.assertEqual(gaps(), sorted(gaps()))
         self.assertGreater(gaps()[2], 3 * gaps()[0])
-        self.assertEqual(1, r.so_far().count("waiting for it, and trying one request"))
+        self.assertEqual(1, r.so_far().count("waiting, and trying one request"))
         s.credit(infinite=True)
         ended = r.wait()
         self.assert_exit(DONE, ended)

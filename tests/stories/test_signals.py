@@ -27,7 +27,7 @@ class Signals(Story):
         return jobs
 
     def test_the_first_signal_drains(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             with self.subTest(number):
                 r = self.in_flight(4)
                 r.signal(number)
