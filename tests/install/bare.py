@@ -100,7 +100,7 @@ class Bare:
                 self.machine.wait()
         self.machine = self.leader = None
 
-    def sh(self, script, env=None, check=True, shell="/bin/sh", cwd="/root"):
+    def sh(self, script, env=None, check=True, shell="/bin/sh", cwd="/root", user=None):
         """Runs `script` inside; what it says, both streams. The mounts end with it."""
         outside = (f'mount --rbind /proc "{self.root}/proc" && '
                    f'mount --rbind /dev "{self.root}/dev" && '
@@ -113,7 +113,8 @@ class Bare:
             "PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb",
             "DEBIAN_FRONTEND": "noninteractive", **(env or {})}.items()]
         r = subprocess.run(
-            [*inside, "env", "-C", cwd, "-i", *words, shell, "-c", script],
+            [*inside, "env", "-C", cwd, "-i", *words,
+             *(["runuser", "-u", user, "--"] if user else []), shell, "-c", script],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if check and r.returncode != 0:

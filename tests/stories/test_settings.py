@@ -174,7 +174,8 @@ class Places(Story):
         subprocess.run(["mount", "-o", "remount,ro,bind", q.path], check=True)
         ended = q.run()
         self.assert_exit(STORE, ended)
-        self.assertRegex(ended.err, r"run as the one who owns the queue, or if it is read-only, set store\.dir")
+        self.assertRegex(ended.err, r"run as the one who owns the queue, or if it is read-only, "
+                                    r"set store\.dir and results\.dir")
         self.assertEqual(0, s.requests())
         elsewhere = [f"store.dir={q.base}/st", f"results.dir={q.base}/res"]
         self.assert_exit(DONE, q.run(sets=elsewhere))

@@ -104,6 +104,14 @@ class Words(Story):
         self.assertEqual("", r.stderr)
         self.assertIn("limits.longest_wait = 0s", re.sub(r"\x1b\[[\d;]*m|.\x08", "", r.stdout))
 
+    def test_a_unit_that_is_stopped_has_time_for_what_is_out(self):
+        with open(os.path.join(UNITS, "nightmill@.service")) as f:
+            unit = dict(row.split("=", 1) for row in f.read().splitlines()
+                        if re.match(r"\w+=", row))
+        default = dict(re.findall(r"(?m)^;(drain|patience) = (\d+)s$", self.said("options")))
+        self.assertGreater(int(unit["TimeoutStopSec"]), sum(map(int, default.values())))
+        self.assertEqual(("75", "no"), (unit["SuccessExitStatus"], unit["Restart"]))
+
     @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd is not installed")
     def test_the_units_are_sound(self):
         base = tempfile.mkdtemp(prefix="nightmill-story-")
