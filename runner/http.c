@@ -1,9 +1,9 @@
 /*
- * Where libcurl meets libuv. Three things ask to be remembered: a poll handle is
- * stopped inside the callback that takes its socket away, and freed only when libuv has
- * closed it; endings are collected after every step, also when nothing runs any more;
- * and sockets outlive the transfers that opened them, so nothing of a call hangs on
- * one.
+ * Where libcurl meets libuv. Four things ask to be remembered: a poll handle is freed
+ * only when libuv has closed it; endings are collected after every step, also when
+ * nothing runs any more; sockets outlive the transfers that opened them, so nothing of a
+ * call hangs on one; and between two transfers of a connection its socket stays watched,
+ * since to let go of it and to take it up again costs four calls of the kernel a job.
  */
 #include "runner/http.h"
 
@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 enum { HEADERS_MAX = 4096, KEPT_CALLS_MAX = 1024, BODY_KEPT_MAX = 256 * 1024 };
 
@@ -35,6 +36,8 @@ struct http {
     struct http_call *calls; /* on the wire */
     struct http_call *kept;  /* idle, to be used again */
     size_t kept_len;
+    struct watch **watches; /* by socket */
+    size_t watches_size;
     int handles; /* of the two timers, not closed yet */
 };
 
@@ -59,10 +62,14 @@ struct http_call {
     char why[CURL_ERROR_SIZE];
 };
 
+/* A socket that is watched, or will be. */
 struct watch {
     uv_poll_t poll;
     struct http *http;
     curl_socket_t socket;
+    int events; /* asked of libuv; 0: none */
+    bool ours;  /* libcurl says when it is closed, so it may stay watched when idle */
+    bool idle;  /* no transfer wants it */
 };
 
 static void link_call(struct http_call **list, struct http_call *c)
@@ -338,12 +345,22 @@ static void step(struct http *h, curl_socket_t socket, int events)
 
 /* --- the loop --- */
 
+static void watch_stop(struct watch *w)
+{
+    uv_poll_stop(&w->poll);
+    w->events = 0;
+}
+
 static void on_socket(uv_poll_t *poll_handle, int status, int events)
 {
     struct watch *w = poll_handle->data;
     struct http *h = w->http;
     curl_socket_t s = w->socket;
     int what = 0;
+    if (w->idle) {
+        watch_stop(w); /* closed over there, most likely: libcurl finds out by itself */
+        return;
+    }
     if (status < 0) {
         /* What came before the reset is there to be read; only then is it an error. */
         step(h, s, CURL_CSELECT_IN);
@@ -367,37 +384,72 @@ static void free_watch(uv_handle_t *handle)
     free(handle->data);
 }
 
+static struct watch *watch_of(const struct http *h, curl_socket_t s)
+{
+    return (size_t)s < h->watches_size ? h->watches[s] : NULL;
+}
+
+/* Before the descriptor is closed, as libuv and the next socket of that number want it. */
+static void watch_end(struct watch *w)
+{
+    w->http->watches[w->socket] = NULL;
+    uv_poll_stop(&w->poll);
+    uv_close((uv_handle_t *)&w->poll, free_watch);
+}
+
+static struct watch *watch_new(struct http *h, curl_socket_t s)
+{
+    if ((size_t)s >= h->watches_size) {
+        size_t size = h->watches_size ? h->watches_size : 64;
+        while (size <= (size_t)s)
+            size *= 2;
+        struct watch **grown = realloc(h->watches, size * sizeof *grown);
+        if (grown == NULL)
+            return NULL;
+        memset(grown + h->watches_size, 0, (size - h->watches_size) * sizeof *grown);
+        h->watches = grown;
+        h->watches_size = size;
+    }
+    struct watch *w = calloc(1, sizeof *w);
+    if (w == NULL || uv_poll_init_socket(h->loop, &w->poll, s) != 0) {
+        free(w);
+        return NULL;
+    }
+    w->http = h;
+    w->socket = s;
+    w->idle = true;
+    w->poll.data = w;
+    return h->watches[s] = w;
+}
+
 static int want_socket(CURL *easy, curl_socket_t s, int what, void *arg, void *assigned)
 {
     struct http *h = arg;
-    struct watch *w = assigned;
+    struct watch *w = watch_of(h, s);
     struct http_call *c = NULL;
+    (void)assigned;
 
     if (what == CURL_POLL_REMOVE) {
-        if (w) {
-            uv_poll_stop(&w->poll);
-            uv_close((uv_handle_t *)&w->poll, free_watch);
-            curl_multi_assign(h->multi, s, NULL);
-        }
+        if (w == NULL)
+            return 0;
+        w->idle = true;
+        if (!w->ours)
+            watch_end(w);
+        else if (w->events != UV_READABLE)
+            watch_stop(w);
         return 0;
     }
-    if (w == NULL) {
-        if ((w = calloc(1, sizeof *w)) == NULL)
-            return -1;
-        if (uv_poll_init_socket(h->loop, &w->poll, s) != 0) {
-            free(w);
-            return -1;
-        }
-        w->http = h;
-        w->socket = s;
-        w->poll.data = w;
-        curl_multi_assign(h->multi, s, w);
-    }
+    if (w == NULL && (w = watch_new(h, s)) == NULL)
+        return -1;
+    w->idle = false;
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&c);
     if (c)
         c->socket = s;
     int events = (what != CURL_POLL_OUT ? UV_READABLE : 0) |
                  (what != CURL_POLL_IN ? UV_WRITABLE : 0);
+    if (events == w->events)
+        return 0;
+    w->events = events;
     return uv_poll_start(&w->poll, events, on_socket);
 }
 
@@ -465,11 +517,25 @@ static void on_dog(uv_timer_t *timer)
  * unanswered. */
 static int on_new_socket(void *arg, curl_socket_t s, curlsocktype purpose)
 {
+    struct http *h = arg;
+    struct watch *w = watch_of(h, s);
     int count = 5;
-    (void)arg;
     (void)purpose;
     setsockopt(s, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
-    return CURL_SOCKOPT_OK;
+    if (w)
+        watch_end(w); /* of an earlier socket of this number */
+    w = watch_new(h, s);
+    if (w)
+        w->ours = true;
+    return w ? CURL_SOCKOPT_OK : CURL_SOCKOPT_ERROR;
+}
+
+static int on_close_socket(void *arg, curl_socket_t s)
+{
+    struct watch *w = watch_of(arg, s);
+    if (w)
+        watch_end(w);
+    return close(s);
 }
 
 static int set_up(struct http *h, struct http_call *c)
@@ -500,6 +566,9 @@ static int set_up(struct http *h, struct http_call *c)
            curl_easy_setopt(q, CURLOPT_TCP_KEEPIDLE, 60L) ||
            curl_easy_setopt(q, CURLOPT_TCP_KEEPINTVL, 60L) ||
            curl_easy_setopt(q, CURLOPT_SOCKOPTFUNCTION, on_new_socket) ||
+           curl_easy_setopt(q, CURLOPT_SOCKOPTDATA, (void *)h) ||
+           curl_easy_setopt(q, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket) ||
+           curl_easy_setopt(q, CURLOPT_CLOSESOCKETDATA, (void *)h) ||
            curl_easy_setopt(q, CURLOPT_USERAGENT, "nightmill/" NIGHTMILL_VERSION) ||
            (*h->ca_file && curl_easy_setopt(q, CURLOPT_CAINFO, h->ca_file));
 }
@@ -612,6 +681,7 @@ static void on_closed(uv_handle_t *handle)
     for (struct curl_slist *l = h->headers; l; l = l->next)
         explicit_bzero(l->data, strlen(l->data));
     curl_slist_free_all(h->headers);
+    free(h->watches);
     free(h->url);
     free(h->ca_file);
     free(h);

@@ -491,6 +491,37 @@ static void a_connection_that_died_idle_is_replaced(void **state)
     close_world(&w);
 }
 
+static void ring(uv_timer_t *t)
+{
+    *(bool *)t->data = true;
+}
+
+static void a_connection_that_died_idle_is_heard_of_once(void **state)
+{
+    (void)state;
+    static const struct fake_reply fine = {.status = 200, .body = "fine"};
+    struct world w;
+    struct got g = {0};
+    uv_timer_t timer;
+    bool rung = false;
+    int turns = 0;
+    open_world(&w, &fine, 1);
+    post(&w, &g);
+    run_until_told(&w, &g, 1);
+    fake_api_hang_up(&w.api);
+    uv_timer_init(&w.loop, &timer);
+    timer.data = &rung;
+    uv_timer_start(&timer, ring, 30, 0);
+    for (; !rung; turns++)
+        uv_run(&w.loop, UV_RUN_ONCE);
+    assert_true(turns < 20); /* a socket that is watched on would wake it for ever */
+    uv_close((uv_handle_t *)&timer, NULL);
+    post(&w, &g);
+    run_until_told(&w, &g, 2);
+    assert_int_equal(w.api.connections, 2);
+    close_world(&w);
+}
+
 static void connections_are_kept(void **state)
 {
     (void)state;
@@ -896,6 +927,7 @@ int main(void)
         cmocka_unit_test(a_long_request_arrives_whole),
         cmocka_unit_test(what_was_sent_once_is_not_sent_again),
         cmocka_unit_test(a_connection_that_died_idle_is_replaced),
+        cmocka_unit_test(a_connection_that_died_idle_is_heard_of_once),
         cmocka_unit_test(connections_are_kept),
         cmocka_unit_test(a_cancelled_call_is_never_told),
         cmocka_unit_test(what_is_let_go_with_the_client_is_never_told),
