@@ -152,18 +152,28 @@ struct move {
 struct moves {
     struct move *first, **last;
     size_t count;
+    struct move *spare; /* to be used again */
+    size_t spare_count;
 };
+
+enum { MOVES_SPARE_MAX = 4096 };
 
 void moves_init(struct moves *m);
 struct move *moves_add(struct moves *m, enum move_kind kind); /* NULL: no memory */
-void moves_free(struct moves *m); /* the moves, not what they borrow */
+void moves_clear(struct moves *m); /* empty again; keeps its memory, up to a ceiling */
+void moves_free(struct moves *m);  /* the moves, not what they borrow */
 
 enum store_use {
     STORE_RUN, /* read and write: the holder of the queue's lock */
     STORE_ASK, /* read, and leave requests for the runner */
 };
 
-/* Opens DIR/queue.db (made if it is not there and `use` is STORE_RUN). */
+/* Once, before anything is opened: SQLite keeps no books of its memory, which would take a
+ * lock for each piece. */
+void store_set_up(void);
+
+/* Opens DIR/queue.db, and the long answers beside it (made if they are not there and
+ * `use` is STORE_RUN). */
 struct store *store_open(const char *dir, enum store_use use, bool sync, struct err *e);
 void store_close(struct store *st); /* NULL is fine */
 

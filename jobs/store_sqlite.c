@@ -4,6 +4,7 @@
  */
 #include "jobs/store.h"
 
+#include "jobs/answers.h"
 #include "jobs/files.h"
 #include "runner/effect.h"
 #include "runner/err.h"
@@ -104,6 +105,9 @@ static const char *const migrations[] = {
     " at INT NOT NULL, until INT NOT NULL, held INT NOT NULL, times INT NOT NULL,"
     " rpm INT NOT NULL, itpm INT NOT NULL, otpm INT NOT NULL, word TEXT NOT NULL,"
     " says TEXT NOT NULL, PRIMARY KEY (run, kind, lane, at)) WITHOUT ROWID;",
+    /* A long answer lies in answers.h's file: its place, in place of the message. */
+    "ALTER TABLE ending ADD COLUMN answer_at INT;"
+    "ALTER TABLE ending ADD COLUMN answer_len INT;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 
@@ -122,10 +126,18 @@ enum { JOB_COLUMN_COUNT = 37 };
     " e.verdict, e.status, a.lane, a.tier, a.model, a.why, e.request_id, e.says,"     \
     " e.tokens_in, e.tokens_out, e.cache_read, e.write_5m, e.write_1h,"               \
     " COALESCE(e.cost, 0), a.worst"
+#define ANSWER_COLUMNS "e.message, e.answer_at, e.answer_len"
 #define ATTEMPT_JOIN                                \
     " LEFT JOIN sending a ON a.id = j.last_attempt" \
     " LEFT JOIN ending e ON e.attempt = j.last_attempt"
 enum { ATTEMPT_COLUMN_COUNT = 23 };
+
+/* Of single jobs that came to rest before ?3, with their results on disk. */
+#define OLD_ANSWERS                                                                 \
+    "(SELECT j.last_attempt FROM job j JOIN source s ON s.id = j.source WHERE"      \
+    " j.id >= ?1 AND j.id < ?2 AND j.state = 2 AND j.finished > 0 AND j.finished <" \
+    " ?3 AND s.bulk = 0 AND j.seq <= COALESCE((SELECT CAST(value AS INT) FROM meta" \
+    " WHERE key = 'results_seq'), 0))"
 
 /* What the writer runs. */
 #define WRITES(X)                                                                        \
@@ -197,8 +209,10 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
                    " ?7, ?8, ?9, ?10, ?11)")                                             \
     X(END_ATTEMPT,                                                                       \
       "INSERT INTO ending (attempt, state, ended, verdict, status, request_id, says,"    \
-      " tokens_in, tokens_out, cache_read, write_5m, write_1h, cost, message)"           \
-      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")           \
+      " tokens_in, tokens_out, cache_read, write_5m, write_1h, cost, message,"           \
+      " answer_at, answer_len)"                                                          \
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,"       \
+      " ?16)")                                                                           \
     X(SETTLE,                                                                            \
       "UPDATE job SET state = ?2, outcome = ?3, ready_at = ?4, ready_span = ?5,"         \
       " attempts = ?6, silent = ?7, finished = ?8, says = ?9, type = ?10,"               \
@@ -318,12 +332,14 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
       " ?1)")                                                                            \
     X(PRUNE_CLEAR, "DELETE FROM doomed")                                                 \
     X(PRUNE_ANSWERS,                                                                     \
-      "UPDATE ending SET message = NULL WHERE message IS NOT NULL AND attempt IN"        \
-      " (SELECT j.last_attempt FROM job j JOIN source s ON s.id = j.source WHERE"        \
-      " j.id >= ?1 AND j.id < ?2 AND j.state = 2 AND j.finished > 0 AND j.finished < "   \
-      "?3"                                                                               \
-      " AND s.bulk = 0 AND j.seq <= COALESCE((SELECT CAST(value AS INT) FROM meta"       \
-      " WHERE key = 'results_seq'), 0))")                                                \
+      "UPDATE ending SET message = NULL, answer_at = NULL, answer_len ="                 \
+      " NULL WHERE (message IS NOT NULL OR answer_at IS NOT NULL) AND"                   \
+      " attempt IN " OLD_ANSWERS)                                                        \
+    X(OLD_LONG, "SELECT answer_at, answer_len FROM ending WHERE answer_at IS NOT NULL"   \
+                " AND attempt IN " OLD_ANSWERS)                                          \
+    X(DOOMED_LONG,                                                                       \
+      "SELECT answer_at, answer_len FROM ending WHERE answer_at IS NOT NULL AND"         \
+      " attempt IN (SELECT id FROM sending WHERE job IN (SELECT job FROM doomed))")      \
     X(MAX_JOB, "SELECT COALESCE(MAX(id), 0) FROM job")                                   \
     X(MAX_SEQ, "SELECT COALESCE(MAX(seq), 0) FROM job WHERE seq > 0")                    \
     X(CLIP, "UPDATE job SET ready_at = ?1 + ready_span WHERE state = 0 AND"              \
@@ -388,17 +404,18 @@ enum { ATTEMPT_COLUMN_COUNT = 23 };
     X(LEDGER_LANE, LEDGER("a.lane", "lane"))                                           \
     X(LEDGER_TAG, LEDGER("COALESCE(j.tags, '')", "tags"))                              \
     X(LEDGER_RUN, LEDGER("a.run", "run"))                                              \
-    X(RESULTS,                                                                         \
-      "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS ", e.message" JOB_FROM ATTEMPT_JOIN   \
-      " WHERE j.seq > ?1 AND j.state >= 2 ORDER BY j.id")                              \
-    X(RESULTS_OF,                                                                      \
-      "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS ", e.message" JOB_FROM ATTEMPT_JOIN   \
-      " WHERE j.source = ?2 AND j.seq > ?1 AND j.state >= 2")                          \
-    X(RESULT, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS                               \
-              ", e.message" JOB_FROM ATTEMPT_JOIN " WHERE j.id = ?1 AND j.state >= 2") \
+    X(RESULTS, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS                              \
+               ", " ANSWER_COLUMNS JOB_FROM ATTEMPT_JOIN                               \
+               " WHERE j.seq > ?1 AND j.state >= 2 ORDER BY j.id")                     \
+    X(RESULTS_OF, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS                           \
+                  ", " ANSWER_COLUMNS JOB_FROM ATTEMPT_JOIN                            \
+                  " WHERE j.source = ?2 AND j.seq > ?1 AND j.state >= 2")              \
+    X(RESULT,                                                                          \
+      "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS                                       \
+      ", " ANSWER_COLUMNS JOB_FROM ATTEMPT_JOIN " WHERE j.id = ?1 AND j.state >= 2")   \
     X(FINISHED, "SELECT id FROM job WHERE seq > 0 AND state >= 2 ORDER BY seq")        \
     X(CHECKING, "SELECT " JOB_COLUMNS ", " ATTEMPT_COLUMNS                             \
-                ", e.message" JOB_FROM ATTEMPT_JOIN " WHERE j.checking = 1")           \
+                ", " ANSWER_COLUMNS JOB_FROM ATTEMPT_JOIN " WHERE j.checking = 1")     \
     X(GRADES,                                                                          \
       "SELECT g.fine, a.tier, " JOB_COLUMNS " FROM grade g JOIN job j ON j.id"         \
       " = g.job JOIN source s ON s.id = j.source LEFT JOIN sending a ON a.id ="        \
@@ -476,6 +493,9 @@ enum {
     LENT_MAX = 13,
     TWINS = 1024,
     INLINE_MAX = 2000, /* bytes of a body in the job's own row: a few rows a page */
+    /* A shorter answer lies in its row: a file of its own costs one more sync a commit,
+     * which is less than its pages from about so many bytes on. */
+    APART_MIN = 4096,
 };
 
 /* How often a digest without a name of its own came in a scan. A cache: a slot that
@@ -489,6 +509,8 @@ struct twin {
 struct store {
     sqlite3 *writer, *reader;
     sqlite3_stmt *w[W_COUNT], *r[R_COUNT];
+    struct answers *answers;
+    bool sync;
     int64_t next_seq;
     struct twin twins[TWINS];
     char *lent[LENT_MAX]; /* what store_source() and store_find() gave last */
@@ -600,6 +622,11 @@ static int open_writer(struct store *st, const char *dir, bool sync, struct err 
     return 0;
 }
 
+void store_set_up(void)
+{
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 struct store *store_open(const char *dir, enum store_use use, bool sync, struct err *e)
 {
     struct store *st = calloc(1, sizeof *st);
@@ -608,6 +635,9 @@ struct store *store_open(const char *dir, enum store_use use, bool sync, struct 
         return NULL;
     }
     snprintf(st->path, sizeof st->path, "%s/queue.db", dir);
+    st->sync = sync;
+    if ((st->answers = answers_open(dir, use == STORE_RUN, e)) == NULL)
+        goto bad;
     if (use == STORE_RUN && open_writer(st, dir, sync, e) < 0)
         goto bad;
     /* One connection for both, with its one cache: a reader of its own would throw its
@@ -646,6 +676,7 @@ void store_close(struct store *st)
     if (st->reader != st->writer)
         sqlite3_close(st->reader);
     sqlite3_close(st->writer);
+    answers_close(st->answers);
     free(st);
 }
 
@@ -677,29 +708,51 @@ void store_checkpoint(struct store *st)
 
 void moves_init(struct moves *m)
 {
-    m->first = NULL;
-    m->last = &m->first;
-    m->count = 0;
+    *m = (struct moves){.last = &m->first};
 }
 
 struct move *moves_add(struct moves *m, enum move_kind kind)
 {
-    struct move *v = calloc(1, sizeof *v);
+    struct move *v = m->spare ? m->spare : malloc(sizeof *v);
     if (v == NULL)
         return NULL;
-    v->kind = kind;
+    if (v == m->spare) {
+        m->spare = v->next;
+        m->spare_count--;
+    }
+    *v = (struct move){.kind = kind};
     *m->last = v;
     m->last = &v->next;
     m->count++;
     return v;
 }
 
-void moves_free(struct moves *m)
+static void free_moves(struct move *v)
 {
-    for (struct move *v = m->first, *next; v; v = next) {
+    for (struct move *next; v; v = next) {
         next = v->next;
         free(v);
     }
+}
+
+void moves_clear(struct moves *m)
+{
+    struct move *v = m->first, *next;
+    for (; v && m->spare_count < MOVES_SPARE_MAX; v = next, m->spare_count++) {
+        next = v->next;
+        v->next = m->spare;
+        m->spare = v;
+    }
+    free_moves(v);
+    m->first = NULL;
+    m->last = &m->first;
+    m->count = 0;
+}
+
+void moves_free(struct moves *m)
+{
+    free_moves(m->first);
+    free_moves(m->spare);
     moves_init(m);
 }
 
@@ -1105,10 +1158,19 @@ static int end_attempt(struct store *st, const struct move *v)
         else
             sqlite3_bind_null(q, 8 + i);
     sqlite3_bind_int64(q, 13, v->at.cost);
-    if (v->at.message)
+    bool apart = v->at.message && v->at.message_len >= APART_MIN;
+    if (v->at.message && !apart)
         sqlite3_bind_blob64(q, 14, v->at.message, v->at.message_len, SQLITE_STATIC);
     else
         sqlite3_bind_null(q, 14);
+    if (apart) {
+        sqlite3_bind_int64(q, 15,
+                           answers_add(st->answers, v->at.message, v->at.message_len));
+        sqlite3_bind_int64(q, 16, (int64_t)v->at.message_len);
+    } else {
+        sqlite3_bind_null(q, 15);
+        sqlite3_bind_null(q, 16);
+    }
     return run(st, W_END_ATTEMPT) == 1 ? 0 : -1;
 }
 
@@ -1369,6 +1431,18 @@ static int apply_pause(struct store *st, struct move *v)
     return apply_meta(st, "paused", v->text ? v->text : "");
 }
 
+/* Rows (place, length) of answers that are about to lose their rows. */
+static int forget_long(struct store *st, int which)
+{
+    sqlite3_stmt *q = st->w[which];
+    int rc;
+    while ((rc = sqlite3_step(q)) == SQLITE_ROW)
+        answers_forget(st->answers, sqlite3_column_int64(q, 0),
+                       sqlite3_column_int64(q, 1));
+    sqlite3_reset(q);
+    return rc == SQLITE_DONE ? 0 : -1;
+}
+
 /* Some thousand rows at a time: a commit is never long. */
 static int apply_prune(struct store *st, struct move *v)
 {
@@ -1376,12 +1450,16 @@ static int apply_prune(struct store *st, struct move *v)
     static const int forget[] = {W_PRUNE_SUM,   W_PRUNE_ENDING, W_PRUNE_SENDING,
                                  W_PRUNE_BODY,  W_PRUNE_GRADE,  W_PRUNE_JOB,
                                  W_PRUNE_SOURCE};
-    sqlite3_stmt *max = st->w[W_MAX_JOB], *pick = st->w[W_PRUNE_PICK],
-                 *answers = st->w[W_PRUNE_ANSWERS];
+    sqlite3_stmt *max = st->w[W_MAX_JOB], *pick = st->w[W_PRUNE_PICK];
     int64_t from = v->job, to = from + ROWS_AT_ONCE;
-    sqlite3_bind_int64(answers, 1, from);
-    sqlite3_bind_int64(answers, 2, to);
-    sqlite3_bind_int64(answers, 3, v->now);
+    static const int old[] = {W_OLD_LONG, W_PRUNE_ANSWERS};
+    for (int i = 0; i < 2; i++) {
+        sqlite3_bind_int64(st->w[old[i]], 1, from);
+        sqlite3_bind_int64(st->w[old[i]], 2, to);
+        sqlite3_bind_int64(st->w[old[i]], 3, v->now);
+    }
+    if (forget_long(st, W_OLD_LONG) < 0)
+        return -1;
     v->changed = run(st, W_PRUNE_ANSWERS);
     if (from == 0 && run_id(st, W_PRUNE_HISTORY, v->now) < 0)
         return -1;
@@ -1392,7 +1470,8 @@ static int apply_prune(struct store *st, struct move *v)
     if (v->changed < 0 || run(st, W_PRUNE_CLEAR) < 0)
         return -1;
     int64_t doomed = run(st, W_PRUNE_PICK);
-    if (doomed > 0 && run(st, W_PRUNE_DOUBT) < 0)
+    if (doomed > 0 &&
+        (run(st, W_PRUNE_DOUBT) < 0 || forget_long(st, W_DOOMED_LONG) < 0))
         return -1;
     for (size_t i = 0; doomed > 0 && i < sizeof forget / sizeof forget[0]; i++)
         if (run(st, forget[i]) < 0)
@@ -1497,23 +1576,32 @@ static int (*const appliers[])(struct store *, struct move *) = {
 int store_apply(struct store *st, struct moves *m, bool *full, struct err *e)
 {
     int64_t seq = st->next_seq;
-    int rc = run(st, W_BEGIN) < 0 ? -1 : 0;
+    struct err apart = {0};
+    bool no_room = false;
+    int rc = answers_begin(st->answers, e) < 0 || run(st, W_BEGIN) < 0 ? -1 : 0;
     struct move *v = m->first;
     for (; rc == 0 && v; v = v->next)
         rc = appliers[v->kind](st, v);
+    /* A row never points to what is not there. */
+    if (rc == 0)
+        rc = answers_sync(st->answers, st->sync, &no_room, &apart);
     if (rc == 0) {
         effect_before("commit", (long long)m->count);
         rc = run(st, W_COMMIT) < 0 ? -1 : 0;
         effect_after("commit", (long long)m->count);
     }
-    if (rc == 0)
+    if (rc == 0) {
+        answers_committed(st->answers);
         return 0;
+    }
 
     int code = sqlite3_errcode(st->writer);
     if (full)
-        *full = (code & 0xff) == SQLITE_FULL;
-    if ((code & 0xff) == SQLITE_OK || (code & 0xff) == SQLITE_DONE ||
-        (code & 0xff) == SQLITE_ROW)
+        *full = no_room || (code & 0xff) == SQLITE_FULL;
+    if (apart.code)
+        err_set(e, apart.code, "%s", apart.text);
+    else if ((code & 0xff) == SQLITE_OK || (code & 0xff) == SQLITE_DONE ||
+             (code & 0xff) == SQLITE_ROW)
         err_set(e, ERR_STORE, "a row is not in the state that its move leaves");
     else
         refused(st->writer, "the store could not be written", e);
@@ -1828,6 +1916,15 @@ static int result_rows(struct store *st, sqlite3_stmt *q, store_result_fn *fn,
         c += ATTEMPT_COLUMN_COUNT;
         r.message = sqlite3_column_blob(q, c);
         r.message_len = (size_t)sqlite3_column_bytes(q, c);
+        if (sqlite3_column_type(q, c + 1) != SQLITE_NULL) {
+            r.message_len = (size_t)sqlite3_column_int64(q, c + 2);
+            r.message = answers_read(st->answers, sqlite3_column_int64(q, c + 1),
+                                     r.message_len, e);
+            if (r.message == NULL) {
+                finish(st, q, SQLITE_ROW, NULL);
+                return -1;
+            }
+        }
         if (fn(arg, &r) != 0)
             break;
     }

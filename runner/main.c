@@ -1,6 +1,7 @@
 #include "runner/cmd.h"
 
 #include "conf/catalog.h"
+#include "jobs/store.h"
 
 #include "runner/err.h"
 #include "runner/log.h"
@@ -434,6 +435,7 @@ int main(int argc, char **argv)
         log_setup(a.quiet ? LOG_ERROR : LOG_INFO);
         signal(SIGPIPE, SIG_IGN);
         signal(SIGIO, SIG_IGN); /* a lease that was asked for is wanted back */
+        store_set_up();
         curl_global_init(CURL_GLOBAL_DEFAULT);
         rc = c->run(&a);
         curl_global_cleanup();

@@ -535,7 +535,7 @@ static void on_committed(uv_work_t *w, int status)
     else
         committed(r);
     shared_done(r);
-    moves_free(&r->moves);
+    moves_clear(&r->moves);
     write_results(r, r->sync_due && r->phase == PHASE_RUNNING);
     if (r->writing && r->write_sync)
         r->sync_due = false;

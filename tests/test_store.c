@@ -1707,6 +1707,134 @@ static int back_to_a_large_disk(void **state)
     return 0;
 }
 
+/* ---- long answers ---- */
+
+struct long_answers {
+    size_t len[8];
+    char first[8];
+    int count;
+};
+
+static int on_long(void *arg, const struct store_result *r)
+{
+    struct long_answers *x = arg;
+    x->len[x->count] = r->message_len;
+    x->first[x->count] = r->message ? *r->message : '-';
+    for (size_t i = 0; i < r->message_len; i++)
+        assert_int_equal(r->message[i], *r->message);
+    x->count++;
+    return 0;
+}
+
+static void answered(struct world *w, const char *name, int64_t attempt, char c,
+                     size_t len)
+{
+    char *message = malloc(len);
+    assert_non_null(message);
+    memset(message, c, len);
+    send(w, name, attempt);
+    struct move *v = settle(w, name, attempt, JOB_DONE, OUTCOME_ACCEPTED);
+    v->at.message = message;
+    v->at.message_len = len;
+    apply(w);
+    free(message);
+}
+
+static void long_answers_come_back_whole_beside_short_ones(void **state)
+{
+    (void)state;
+    static const size_t lens[] = {10, 4095, 4096, 20480, 3000000, 1};
+    struct world w;
+    struct long_answers got = {.count = 0};
+    world_open(&w);
+    run_begin(&w, 1, 1);
+    for (size_t i = 0; i < CASES(lens); i++) {
+        char name[] = {(char)('a' + i), '\0'};
+        take(&w, (int64_t)i + 1, name, 1, name, "body");
+        answered(&w, name, (int64_t)i + 1, (char)('A' + i), lens[i]);
+    }
+    world_reopen(&w);
+    assert_int_equal(store_each_result(w.st, 0, 0, on_long, &got, NULL), 0);
+    assert_int_equal(got.count, CASES(lens));
+    for (size_t i = 0; i < CASES(lens); i++) {
+        assert_int_equal(got.len[i], lens[i]);
+        assert_int_equal(got.first[i], 'A' + i);
+    }
+    /* beside a runner as well */
+    struct store *other = store_open(w.dir, STORE_ASK, true, NULL);
+    got.count = 0;
+    assert_int_equal(store_each_result(other, 0, 0, on_long, &got, NULL), 0);
+    assert_int_equal(got.count, CASES(lens));
+    store_close(other);
+    assert_int_equal(ask_sql(&w, "SELECT COUNT(*) FROM ending WHERE message IS NULL"),
+                     3);
+    world_close(&w);
+}
+
+static void a_long_answer_that_is_lost_is_told_not_made_up(void **state)
+{
+    (void)state;
+    struct world w;
+    struct long_answers got = {.count = 0};
+    struct err e = {0};
+    world_open(&w);
+    take(&w, 1, "a.md", 1, "a", "body");
+    run_begin(&w, 1, 1);
+    answered(&w, "a", 1, 'A', 9000);
+    assert_int_equal(truncate(scratch_path(w.dir, "answers"), 8999), 0);
+    assert_int_equal(store_each_result(w.st, 0, 0, on_long, &got, &e), -1);
+    assert_non_null(strstr(e.text, "answers is shorter than the store says"));
+    assert_int_equal(got.count, 0);
+    world_close(&w);
+}
+
+static int64_t room_of_answers(const struct world *w)
+{
+    struct stat st;
+    assert_int_equal(stat(scratch_path(w->dir, "answers"), &st), 0);
+    return (int64_t)st.st_blocks * 512;
+}
+
+static void prune(struct world *w, int64_t before)
+{
+    struct move *v = add(w, MOVE_PRUNE);
+    v->now = before;
+    apply(w);
+}
+
+static void what_is_pruned_gives_its_room_back(void **state)
+{
+    (void)state;
+    enum { LONG = 400000 };
+    struct world w;
+    struct long_answers got = {.count = 0};
+    world_open(&w);
+    run_begin(&w, 1, 1);
+    for (int i = 0; i < 4; i++) {
+        char name[] = {(char)('a' + i), '\0'};
+        take(&w, i + 1, name, 1, name, "body");
+        answered(&w, name, i + 1, (char)('A' + i), LONG);
+    }
+    struct move *v = add(&w, MOVE_RESULTS); /* but d's result is not on disk */
+    v->seq = 3;
+    v = add(&w, MOVE_SOURCE_GONE);
+    v->source = 1;
+    apply(&w);
+    int64_t all = room_of_answers(&w);
+    assert_true(all >= 4 * LONG);
+    prune(&w, NOW - 1); /* none is so old */
+    assert_int_equal(room_of_answers(&w), all);
+    prune(&w, NOW + 1000000); /* a's row goes with its file, b and c keep theirs */
+    assert_true(room_of_answers(&w) <= LONG + 3 * 4096);
+    assert_false(known(&w, "a"));
+    assert_int_equal(store_each_result(w.st, 0, 0, on_long, &got, NULL), 0);
+    assert_int_equal(got.count, 3);
+    assert_int_equal(got.len[0] + got.len[1], 0);
+    assert_int_equal(got.len[2], LONG);
+    assert_int_equal(got.first[2], 'D');
+    world_close(&w);
+}
+
 /* ---- what a run is remembered by ---- */
 
 static void remember(struct world *w, enum history_kind kind, const char *lane,
@@ -1922,6 +2050,9 @@ int main(void)
         cmocka_unit_test(a_run_of_months_keeps_few_rows_and_loses_no_hold),
         cmocka_unit_test(a_run_is_told_apart_from_those_before_and_behind_it),
         cmocka_unit_test(others_see_a_list_whole_or_not_at_all),
+        cmocka_unit_test(long_answers_come_back_whole_beside_short_ones),
+        cmocka_unit_test(a_long_answer_that_is_lost_is_told_not_made_up),
+        cmocka_unit_test(what_is_pruned_gives_its_room_back),
         cmocka_unit_test_teardown(a_full_disk_is_told_and_loses_nothing,
                                   back_to_a_large_disk),
     };

@@ -34,7 +34,7 @@ GRAIN = Decimal("0.000001")
 
 def fill(q):
     """One of everything that has its own way through the house."""
-    bulk = [line(f"c{n}", f"bulk line {n}", max_tokens=300) for n in range(1, 7)]
+    bulk = [line(f"c{n}", f"bulk line {n}", max_tokens=3000) for n in range(1, 7)]
     bulk[3] = '{"custom_id":"c4","params":{"max_tokens":"many"}}\n'
     q.write("bulk.jsonl", "".join(bulk))
     q.write("one.md", "say one\n")
@@ -43,8 +43,9 @@ def fill(q):
     q.write("bad.md", "this is the bad-one\n")
 
 
+# Some answers are long enough to lie apart from their rows, some are not.
 FAULTS = ("fault.bad.kind=400", "fault.bad.match=bad-one",
-          "fault.busy.kind=529", "fault.busy.first=1")
+          "fault.busy.kind=529", "fault.busy.first=1", "output.median=1000")
 
 
 class Place:

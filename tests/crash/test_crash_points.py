@@ -21,7 +21,8 @@ class CrashPoints(unittest.TestCase):
     def test_the_uninterrupted_run_has_every_kind_of_effect(self):
         kinds = {what for _, _, what, _ in expected().trace}
         wanted = {"commit", "start", "send", "answered", "write result", "rename result",
-                  "append results", "fsync results", "fsync dir", "account"}
+                  "append results", "fsync results", "fsync dir", "account", "write answers",
+                  "sync answers"}
         self.assertEqual(set(), wanted - kinds)
         self.assertEqual(sorted(n for n, *_ in expected().trace),
                          list(range(1, len(expected().trace) + 1)))
