@@ -1,6 +1,7 @@
 #include "jobs/results.h"
 
 #include "conf/catalog.h"
+#include "jobs/appender.h"
 #include "jobs/files.h"
 #include "jobs/intake.h"
 #include "jobs/jsonscan.h"
@@ -18,7 +19,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BUCKETS = 256 };
+enum { BUCKETS = 256, INSET_MIN = 2048 };
+
+/* A message, and behind which byte of the text it comes: long ones are not copied twice. */
+struct inset {
+    size_t at, len;
+    const char *message; /* borrowed until the flush */
+};
 
 /* A bulk source's results file. */
 struct out {
@@ -26,8 +33,10 @@ struct out {
     int64_t source, inode, length; /* as far as we wrote it */
     bool stale;                    /* must be made anew */
     bool unsynced;
-    struct textbuf lines; /* not written yet */
-    char path[];          /* from the results directory */
+    struct textbuf lines; /* not written yet, but for the messages in them */
+    struct inset *insets;
+    size_t insets_len, insets_size;
+    char path[]; /* from the results directory */
 };
 
 struct results {
@@ -39,6 +48,7 @@ struct results {
     int64_t skipped;             /* results that have no place; the store has them */
     char unsynced_dir[PATH_MAX]; /* "": none */
     struct textbuf text;
+    struct appender end; /* of the file that is added to */
 };
 
 struct results *results_open(const char *dir, struct store *st, struct err *e)
@@ -65,9 +75,11 @@ void results_close(struct results *r)
         for (struct out *o = r->out[i], *next; o; o = next) {
             next = o->next;
             textbuf_free(&o->lines);
+            free(o->insets);
             free(o);
         }
     textbuf_free(&r->text);
+    appender_free(&r->end);
     free(r->dir);
     free(r);
 }
@@ -134,22 +146,44 @@ static void put_members(struct textbuf *b, const struct store_result *x)
 }
 
 /* A message may be spread over lines; a line of JSON may not. Outside of strings a
- * newline is mere white space. */
+ * newline is mere white space. Tells the next piece, and moves on. */
+static size_t message_piece(const char *message, size_t len, bool *newline)
+{
+    const char *nl = memchr(message, '\n', len);
+    *newline = nl != NULL;
+    return nl ? (size_t)(nl - message) : len;
+}
+
 static void put_message(struct textbuf *b, const char *message, size_t len)
 {
-    while (len > 0) {
-        const char *nl = memchr(message, '\n', len);
-        size_t n = nl ? (size_t)(nl - message) : len;
+    bool newline;
+    for (size_t n; len > 0; message += n, len -= n) {
+        n = message_piece(message, len, &newline);
         textbuf_put(b, message, n);
-        if (nl)
+        if (newline)
             textbuf_put(b, " ", 1);
-        n += nl != NULL;
-        message += n;
-        len -= n;
+        n += newline;
     }
 }
 
-void results_json(struct textbuf *b, const struct store_result *x, bool bulk_line)
+/* False: no memory for it; then it is put as text. */
+static bool inset(struct out *o, const char *message, size_t len)
+{
+    if (o->insets_len == o->insets_size) {
+        size_t size = o->insets_size ? o->insets_size * 2 : 64;
+        struct inset *grown = realloc(o->insets, size * sizeof *grown);
+        if (grown == NULL)
+            return false;
+        o->insets = grown;
+        o->insets_size = size;
+    }
+    o->insets[o->insets_len++] = (struct inset){o->lines.len, len, message};
+    return true;
+}
+
+/* With `o`, whose lines `b` is, a long message is only referred to. */
+static void put_line(struct textbuf *b, const struct store_result *x, bool bulk_line,
+                     struct out *o)
 {
     if (bulk_line) {
         textbuf_puts(b, "{\"custom_id\":");
@@ -157,7 +191,9 @@ void results_json(struct textbuf *b, const struct store_result *x, bool bulk_lin
         textbuf_puts(b, ",\"result\":");
         if (x->message) {
             textbuf_puts(b, "{\"type\":\"succeeded\",\"message\":");
-            put_message(b, x->message, x->message_len);
+            if (o == NULL || x->message_len < INSET_MIN ||
+                !inset(o, x->message, x->message_len))
+                put_message(b, x->message, x->message_len);
             textbuf_puts(b, "}");
         } else if (x->job.outcome == OUTCOME_CANCELED) {
             textbuf_puts(b, "{\"type\":\"canceled\"}");
@@ -181,6 +217,11 @@ void results_json(struct textbuf *b, const struct store_result *x, bool bulk_lin
         put_error(b, x);
     }
     textbuf_puts(b, bulk_line ? "}}" : "}");
+}
+
+void results_json(struct textbuf *b, const struct store_result *x, bool bulk_line)
+{
+    put_line(b, x, bulk_line, NULL);
 }
 
 void results_text(struct textbuf *b, const char *message, size_t len)
@@ -381,7 +422,7 @@ int results_write(struct results *r, const struct store_result *x, struct err *e
             return -1;
         o->stale = o->stale || x->job.rests > 1; /* its earlier line must go */
         if (!o->stale) {
-            results_json(&o->lines, x, true);
+            put_line(&o->lines, x, true, o);
             textbuf_puts(&o->lines, "\n");
             if (o->lines.failed)
                 return err_set(e, ERR_NOMEM, "out of memory");
@@ -393,7 +434,7 @@ int results_write(struct results *r, const struct store_result *x, struct err *e
     return 0;
 }
 
-/* The file as it should be, open at its end; -1: it must be made anew, or (with `e`
+/* The file as it should be, open; -1: it must be made anew, or (with `e`
  * set) an error. */
 static int open_known(struct results *r, struct out *o, struct err *e)
 {
@@ -403,7 +444,7 @@ static int open_known(struct results *r, struct out *o, struct err *e)
     if (files_make_parents(r->dir, full, e) < 0)
         return -1;
     int fd = open(full,
-                  O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW |
+                  O_WRONLY | O_CLOEXEC | O_NOFOLLOW |
                       (o->length == 0 && o->inode == 0 ? O_CREAT : 0),
                   0666);
     if (fd < 0 && errno == ENOENT) {
@@ -426,29 +467,64 @@ static int open_known(struct results *r, struct out *o, struct err *e)
     return -1;
 }
 
+static void drop_lines(struct out *o)
+{
+    textbuf_clear(&o->lines);
+    o->insets_len = 0;
+}
+
+static void append_message(struct appender *a, const char *message, size_t len)
+{
+    bool newline;
+    for (size_t n; len > 0; message += n, len -= n) {
+        n = message_piece(message, len, &newline);
+        appender_put(a, message, n);
+        if (newline)
+            appender_put(a, " ", 1);
+        n += newline;
+    }
+}
+
+static void append_lines(struct appender *a, const struct out *o)
+{
+    size_t from = 0;
+    for (size_t i = 0; i < o->insets_len; i++) {
+        const struct inset *x = &o->insets[i];
+        appender_put(a, o->lines.at + from, x->at - from);
+        append_message(a, x->message, x->len);
+        from = x->at;
+    }
+    appender_put(a, o->lines.at + from, o->lines.len - from);
+}
+
 static int flush_one(struct results *r, struct out *o, struct err *e)
 {
     if (o->stale || o->lines.len == 0) {
-        textbuf_clear(&o->lines);
+        drop_lines(o);
         return 0;
     }
     int fd = open_known(r, o, e);
     if (fd < 0) {
-        textbuf_clear(&o->lines);
+        drop_lines(o);
         return o->stale ? 0 : -1;
     }
-    effect_before("append results", (long long)o->lines.len);
-    int rc = write_all(fd, o->lines.at, o->lines.len);
-    effect_after("append results", (long long)o->lines.len);
+    if (appender_start(&r->end, fd, o->length) < 0) {
+        close(fd);
+        return err_set(e, ERR_NOMEM, "out of memory");
+    }
+    effect_before("append results", o->length);
+    append_lines(&r->end, o);
+    int rc = appender_flush(&r->end);
+    effect_after("append results", o->length);
     if (rc < 0) {
         /* Half a line may stand there now; the store has it all. */
         o->stale = true;
         rc = failed(o->path, "be written", e);
     } else {
-        o->length += (int64_t)o->lines.len;
+        o->length = appender_end(&r->end);
         o->unsynced = true;
     }
-    textbuf_clear(&o->lines);
+    drop_lines(o);
     close(fd);
     return rc;
 }
@@ -620,12 +696,16 @@ static int on_source(void *arg, const struct store_source *s)
     return 0;
 }
 
+/* Its message is lent for this call alone. */
 static int on_missing(void *arg, const struct store_result *x)
 {
     struct anew *a = arg;
     if (x->job.outcome == OUTCOME_MASS_FAILURE)
         return 0;
-    return results_write(a->r, x, a->e);
+    if (results_write(a->r, x, a->e) < 0)
+        return -1;
+    struct out *o = x->job.bulk ? out_of(a->r, x->job.source) : NULL;
+    return o && o->insets_len > 0 ? flush_one(a->r, o, a->e) : 0;
 }
 
 int results_recover(struct results *r, int64_t seq, struct moves *m, struct err *e)

@@ -24,8 +24,8 @@ struct results *results_open(const char *dir, struct store *st, struct err *e);
 void results_close(struct results *r); /* NULL is fine */
 
 /*
- * Write one result. Bulk lines gather in memory until results_flush(). One thread at a
- * time.
+ * Write one result. Bulk lines gather in memory until results_flush(), and their messages
+ * are borrowed until then. One thread at a time.
  */
 int results_write(struct results *r, const struct store_result *x, struct err *e);
 int results_flush(struct results *r, struct err *e);
