@@ -67,6 +67,17 @@ static unsigned plain_bytes(const char *p)
     return special ? (unsigned)__builtin_ctzll(special) / 8 : 8;
 }
 
+/* Are these bytes all plain? A loop without branches, that compilers make wide. As signed
+ * numbers, what is not ASCII lies below the controls. */
+enum { WIDE = 64 };
+static bool all_plain(const char *p)
+{
+    unsigned char special = 0;
+    for (int i = 0; i < WIDE; i++)
+        special |= ((signed char)p[i] < 0x20) | (p[i] == '"') | (p[i] == '\\');
+    return special == 0;
+}
+
 static int hex4(const char *p)
 {
     int v = 0;
@@ -110,6 +121,8 @@ static bool string(struct scan *s, bool *escaped)
 {
     const char *p = s->p + 1;
     for (;;) {
+        while (s->end - p >= WIDE && all_plain(p))
+            p += WIDE;
         for (unsigned n = 8; n == 8 && s->end - p >= 8;)
             p += n = plain_bytes(p);
         if (p >= s->end) {

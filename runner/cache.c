@@ -473,6 +473,8 @@ static bool is_due(const struct cache *c)
 
 enum cache_rank cache_best(const struct cache *c)
 {
+    if (c->held == 0)
+        return CACHE_RANK_GO; /* nobody waits who could be better placed */
     return c->urgent ? CACHE_RANK_WARM : is_due(c) ? CACHE_RANK_LEAD : CACHE_RANK_GO;
 }
 
