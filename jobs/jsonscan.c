@@ -67,15 +67,21 @@ static unsigned plain_bytes(const char *p)
     return special ? (unsigned)__builtin_ctzll(special) / 8 : 8;
 }
 
-/* Are these bytes all plain? A loop without branches, that compilers make wide. As signed
- * numbers, what is not ASCII lies below the controls. */
+/* Are these bytes all plain? As signed numbers, what is not ASCII lies below the controls.
+ * Vectors of the compiler, which it makes of what the machine has. */
+typedef signed char bytes16 __attribute__((vector_size(16)));
 enum { WIDE = 64 };
 static bool all_plain(const char *p)
 {
-    unsigned char special = 0;
-    for (int i = 0; i < WIDE; i++)
-        special |= ((signed char)p[i] < 0x20) | (p[i] == '"') | (p[i] == '\\');
-    return special == 0;
+    bytes16 special = {0};
+    for (int i = 0; i < WIDE; i += 16) {
+        bytes16 v;
+        memcpy(&v, p + i, sizeof v);
+        special |= (v < 0x20) | (v == '"') | (v == '\\');
+    }
+    uint64_t any[2];
+    memcpy(any, &special, sizeof any);
+    return (any[0] | any[1]) == 0;
 }
 
 static int hex4(const char *p)

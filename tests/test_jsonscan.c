@@ -399,9 +399,33 @@ static void any_one_value_is_valid(void **state)
         assert_int_equal(json_valid(broken[i], strlen(broken[i]), NULL), -1);
 }
 
+static void what_is_not_plain_is_seen_wherever_it_stands(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        int rc;
+    } cases[] = {{"\x1f", -1}, {"\x01", -1},    {"\x80", -1},     {"\xff", -1},
+                 {"\\q", -1},  {"\"x", -1},     {"\\n", 0},       {"\x20", 0},
+                 {"\x7f", 0},  {"\xc3\xa9", 0}, {"\xc3\x28", -1}, {"~", 0}};
+    char text[400];
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++)
+        for (size_t at = 0; at < 200; at++) {
+            size_t n = strlen(cases[k].bytes);
+            memset(text, 'a', sizeof text);
+            text[0] = '"';
+            memcpy(text + 1 + at, cases[k].bytes, n);
+            text[1 + at + n + 70] = '"';
+            int rc = json_valid(text, 1 + at + n + 71, NULL);
+            if (rc != cases[k].rc)
+                fail_msg("case %zu at %zu: %d", k, at, rc);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_not_plain_is_seen_wherever_it_stands),
         cmocka_unit_test(what_is_valid_is_taken_and_jansson_agrees),
         cmocka_unit_test(each_fault_has_a_place_and_a_sentence),
         cmocka_unit_test(a_part_of_a_text_is_never_valid),
