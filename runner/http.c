@@ -68,9 +68,16 @@ struct watch {
     struct http *http;
     curl_socket_t socket;
     int events; /* asked of libuv; 0: none */
-    bool ours;  /* libcurl says when it is closed, so it may stay watched when idle */
-    bool idle;  /* no transfer wants it */
+    /* A connection stands on it. Then, and not before, libcurl says when it closes it,
+     * so it may stay watched when idle. */
+    bool stands;
+    bool idle; /* no transfer wants it */
 };
+
+static struct watch *watch_of(const struct http *h, curl_socket_t s)
+{
+    return s >= 0 && (size_t)s < h->watches_size ? h->watches[s] : NULL;
+}
 
 static void link_call(struct http_call **list, struct http_call *c)
 {
@@ -140,6 +147,9 @@ static int on_departure(void *arg, char *to_ip, char *from_ip, int to_port,
         snprintf(c->why, sizeof c->why, "the connection was closed before any answer");
         return CURL_PREREQFUNC_ABORT;
     }
+    struct watch *w = watch_of(c->http, c->socket);
+    if (w)
+        w->stands = true;
     effect_before("send", (long long)c->post.body_len);
     c->left = true;
     c->last_at = (int64_t)uv_now(c->http->loop);
@@ -384,11 +394,6 @@ static void free_watch(uv_handle_t *handle)
     free(handle->data);
 }
 
-static struct watch *watch_of(const struct http *h, curl_socket_t s)
-{
-    return (size_t)s < h->watches_size ? h->watches[s] : NULL;
-}
-
 /* Before the descriptor is closed, as libuv and the next socket of that number want it. */
 static void watch_end(struct watch *w)
 {
@@ -433,7 +438,8 @@ static int want_socket(CURL *easy, curl_socket_t s, int what, void *arg, void *a
         if (w == NULL)
             return 0;
         w->idle = true;
-        if (!w->ours)
+        uv_unref((uv_handle_t *)&w->poll); /* nobody waits for it */
+        if (!w->stands)
             watch_end(w);
         else if (w->events != UV_READABLE)
             watch_stop(w);
@@ -442,6 +448,7 @@ static int want_socket(CURL *easy, curl_socket_t s, int what, void *arg, void *a
     if (w == NULL && (w = watch_new(h, s)) == NULL)
         return -1;
     w->idle = false;
+    uv_ref((uv_handle_t *)&w->poll);
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&c);
     if (c)
         c->socket = s;
@@ -517,17 +524,13 @@ static void on_dog(uv_timer_t *timer)
  * unanswered. */
 static int on_new_socket(void *arg, curl_socket_t s, curlsocktype purpose)
 {
-    struct http *h = arg;
-    struct watch *w = watch_of(h, s);
+    struct watch *w = watch_of(arg, s);
     int count = 5;
     (void)purpose;
     setsockopt(s, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
     if (w)
-        watch_end(w); /* of an earlier socket of this number */
-    w = watch_new(h, s);
-    if (w)
-        w->ours = true;
-    return w ? CURL_SOCKOPT_OK : CURL_SOCKOPT_ERROR;
+        watch_end(w); /* of an earlier socket of this number, closed without a word */
+    return CURL_SOCKOPT_OK;
 }
 
 static int on_close_socket(void *arg, curl_socket_t s)
@@ -740,13 +743,22 @@ static void free_kept(struct http *h)
     h->kept_len = 0;
 }
 
+/* Closes what is kept open. */
+static void let_go(struct http *h)
+{
+    curl_multi_cleanup(h->multi);
+    for (size_t i = 0; i < h->watches_size; i++)
+        if (h->watches[i])
+            watch_end(h->watches[i]);
+}
+
 void http_rest(struct http *h)
 {
     CURLM *fresh = h->calls ? NULL : curl_multi_init();
     if (fresh == NULL)
         return;
     free_kept(h);
-    curl_multi_cleanup(h->multi); /* closes what it kept open */
+    let_go(h);
     uv_timer_stop(&h->timer);
     h->multi = fresh;
     set_multi(h);
@@ -759,7 +771,7 @@ void http_free(struct http *h)
     while (h->calls)
         call_over(h->calls);
     free_kept(h);
-    curl_multi_cleanup(h->multi); /* may still ask for sockets to be let go */
+    let_go(h);
     uv_close((uv_handle_t *)&h->timer, on_closed);
     uv_close((uv_handle_t *)&h->dog, on_closed);
 }

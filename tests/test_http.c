@@ -522,6 +522,29 @@ static void a_connection_that_died_idle_is_heard_of_once(void **state)
     close_world(&w);
 }
 
+static void count_waiting(uv_handle_t *h, void *arg)
+{
+    *(int *)arg += h->type == UV_POLL && uv_is_active(h) && uv_has_ref(h);
+}
+
+static void an_idle_connection_keeps_no_loop_alive(void **state)
+{
+    (void)state;
+    static const struct fake_reply fine = {.status = 200, .body = "fine"};
+    struct world w;
+    struct got g = {0};
+    int waiting = 0;
+    open_world(&w, &fine, 1);
+    for (int i = 1; i < 4; i++) {
+        post(&w, &g);
+        run_until_told(&w, &g, i);
+        uv_walk(&w.loop, count_waiting, &waiting);
+        assert_int_equal(waiting, 0);
+    }
+    assert_int_equal(w.api.connections, 1);
+    close_world(&w);
+}
+
 static void connections_are_kept(void **state)
 {
     (void)state;
@@ -928,6 +951,7 @@ int main(void)
         cmocka_unit_test(what_was_sent_once_is_not_sent_again),
         cmocka_unit_test(a_connection_that_died_idle_is_replaced),
         cmocka_unit_test(a_connection_that_died_idle_is_heard_of_once),
+        cmocka_unit_test(an_idle_connection_keeps_no_loop_alive),
         cmocka_unit_test(connections_are_kept),
         cmocka_unit_test(a_cancelled_call_is_never_told),
         cmocka_unit_test(what_is_let_go_with_the_client_is_never_told),
