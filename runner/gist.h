@@ -8,10 +8,11 @@
  * What a prompt looks like to the learner (learn.h): a sparse vector made in one pass
  * over its bytes, without allocation. Pure.
  *
- * In it: words and pairs of neighbouring words (hashed; 1 + ln of how often, the whole
- * scaled to length 1), each word once more together with the job's group, some two dozen
- * numbers about its shape (length, digits, lines ...), alone and together with the group,
- * the group itself, and a constant. Words are runs of ASCII letters (case ignored), ASCII
+ * In it: words and pairs of neighbouring words (hashed; 1 + ln of how often, the words and
+ * the pairs each scaled to a length of their own, together 1), how the prompt begins and
+ * how its first line ends (counted with the pairs), each word once more together with the
+ * job's group, thirty numbers about its shape (length, digits, lines, answers to choose
+ * from ...), alone and together with the group, the group itself, and a constant. Words are runs of ASCII letters (case ignored), ASCII
  * digits and bytes above 127: any bytes will do, nothing is decoded, so UTF-8 text keeps
  * its words and broken text does no harm.
  */
@@ -20,13 +21,13 @@ enum {
                     1024, /* of a longer prompt: its first 3/4 of this, and its end */
     GIST_TERMS_MAX = 8 *
                      1024, /* different words and pairs; what comes later is left out */
-    GIST_SHAPES = 24,
+    GIST_SHAPES = 30,
     GIST_COHORTS = 32,
     GIST_TEXT_SLOTS = 1 << 16,
     GIST_SHAPE_SLOTS = 1 << 13,
     GIST_SLOTS = GIST_TEXT_SLOTS + GIST_SHAPE_SLOTS, /* where features may fall */
     GIST_VERSION =
-        2, /* what was learned from another version's features is of no use */
+        3, /* what was learned from another version's features is of no use */
 };
 
 struct gist_feature {

@@ -65,7 +65,8 @@ static void words_are_known_again_and_pairs_have_an_order(void **state)
         bool same;
     } cases[] = {
         {"Die Muehle mahlt", "die MUEHLE, mahlt!", true},
-        {"a b", "a\nb", true},
+        {"a b", "a\tb", true},
+        {"x\na b", "x\na\nb", true},
         {"a b", "b a", false},
         {"ab", "a b", false},
         {"x1 y", "x 1y", false},
@@ -77,6 +78,44 @@ static void words_are_known_again_and_pairs_have_an_order(void **state)
     };
     for (size_t i = 0; i < CASES(cases); i++)
         assert_int_equal(same_words(cases[i].x, cases[i].y), cases[i].same);
+}
+
+/* Opening words and the end of the first line are terms of their own, later ones not. */
+static void how_a_prompt_begins_and_its_first_line_ends_is_seen(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *x, *y;
+        bool same;
+    } cases[] = {
+        {"a b", "a\nb", false},
+        {"a b c d\nx", "a b c\nd x", false},
+        {"?\na b\nc d", "a b\nc d", true},
+        {"a b\nc d\ne f", "a b\nc d e\nf", true},
+        {"a b c d e\na b c", "a b c\nd e a b c", false},
+    };
+    for (size_t i = 0; i < CASES(cases); i++)
+        assert_int_equal(same_words(cases[i].x, cases[i].y), cases[i].same);
+}
+
+static size_t moved(const char *x, const char *y)
+{
+    size_t n = 0;
+    text_of(x, strlen(x), 0, a);
+    text_of(y, strlen(y), 0, b);
+    for (size_t i = GIST_TEXT_SLOTS; i < GIST_SLOTS; i++)
+        n += a[i] != b[i];
+    return n;
+}
+
+/* As long, with as many words, lines and marks: what differs is that one has answers. */
+static void answers_to_choose_from_are_seen(void **state)
+{
+    (void)state;
+    assert_true(moved("Which?\nA. red\nB. old", "Which?\nA red.\nB old.") > 0);
+    assert_true(moved("Which?\n(1) red\n(2) old", "Which?\n1) (red\n2) (old") <= 3);
+    assert_int_equal(moved("Which?\nA. red\nB. old", "Which?\nA) red\nB) old"), 1);
+    assert_int_equal(moved("A\nA.\n(\n(A\n(A)", "A\nA.\n(\n(A\n(A)"), 0);
 }
 
 static void words_and_pairs_together_have_length_one(void **state)
@@ -143,6 +182,7 @@ static void of_too_many_words_the_first_are_kept(void **state)
                       : i % 3 == 1 ? 128 + word % 127
                                    : 128 + word / 127);
     }
+    p[2] = '\n';               /* past the first line, whose end is where it is cut */
     text_of(p, len / 2, 0, b); /* the last that are kept come from about here */
     gist_read(gist, p, len, 0);
     gist_features(gist, &n);
@@ -215,6 +255,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_are_known_again_and_pairs_have_an_order),
+        cmocka_unit_test(how_a_prompt_begins_and_its_first_line_ends_is_seen),
+        cmocka_unit_test(answers_to_choose_from_are_seen),
         cmocka_unit_test(words_and_pairs_together_have_length_one),
         cmocka_unit_test(a_group_changes_what_is_seen_and_what_is_shared_stays),
         cmocka_unit_test(any_bytes_of_any_length_will_do),

@@ -228,6 +228,54 @@ static void training_forgets_and_depends_on_nothing_but_its_rows_and_seed(void *
     learn_free(other);
 }
 
+/* The calibration was fitted at once, and yet one outcome more is one of hundreds. */
+static void an_outcome_after_training_moves_little(void **state)
+{
+    (void)state;
+    struct learn *l = new_learn(2);
+    struct err e = {0};
+    assert_int_equal(learn_train(l, rows, ROWS, 1, &e), 0);
+    struct learn_view before = view_of(l, texts[0], "g");
+    assert_int_equal(before.source, LEARN_MODEL);
+    teach(l, "of another kind, 1 2 3 4 5 6 7 8", "h", 0, 0, 1);
+    struct learn_view after = view_of(l, texts[0], "g");
+    assert_true(after.plain[0] != before.plain[0]);
+    assert_float_equal(after.plain[0], before.plain[0], 0.01);
+    learn_free(l);
+}
+
+/* What one rung gets right the other gets wrong, and half of it is a coin: the fit of the
+ * calibration must come to an end anywhere. */
+static void rows_of_any_kind_leave_probabilities(void **state)
+{
+    (void)state;
+    enum { KINDS = 4 };
+    static struct learn_row some[ROWS];
+    struct learn *l = new_learn(2);
+    struct err e = {0};
+    uint32_t random = 1;
+    for (int kind = 0; kind < KINDS; kind++) {
+        for (int i = 0; i < ROWS; i++) {
+            random = random * 1664525 + 1013904223;
+            int coin = random >> 31, right = rows[i].right[0];
+            int first = kind == 0 ? coin : kind == 1 ? right : kind == 2 ? 1 : i & 1;
+            some[i] = (struct learn_row){.job = rows[i].job};
+            some[i].right[0] = (int8_t)first;
+            some[i].right[1] = (int8_t)(kind == 3 ? coin : !first);
+        }
+        assert_int_equal(learn_train(l, some, ROWS, 1, &e), 0);
+        for (int i = 0; i < ROWS; i++) {
+            struct learn_view v;
+            learn_predict(l, &some[i].job, &v);
+            for (int r = 0; r < 2; r++)
+                assert_true(v.plain[r] > 0 && v.plain[r] < 1);
+            if (kind == 1)
+                assert_true(v.plain[0] > 0.8 ? rows[i].right[0] : v.plain[0] < 0.2);
+        }
+    }
+    learn_free(l);
+}
+
 static void rows_may_be_none_or_known_on_one_rung_only(void **state)
 {
     (void)state;
@@ -509,6 +557,8 @@ int main(void)
         cmocka_unit_test(the_model_rules_only_while_it_predicts_better),
         cmocka_unit_test(an_outcome_is_scored_before_it_is_learned_from),
         cmocka_unit_test(training_forgets_and_depends_on_nothing_but_its_rows_and_seed),
+        cmocka_unit_test(an_outcome_after_training_moves_little),
+        cmocka_unit_test(rows_of_any_kind_leave_probabilities),
         cmocka_unit_test(rows_may_be_none_or_known_on_one_rung_only),
         cmocka_unit_test(a_rung_is_chosen_by_the_rule),
         cmocka_unit_test(the_share_that_explores_is_the_one_asked_for),

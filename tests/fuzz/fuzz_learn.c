@@ -30,7 +30,7 @@ static void put(unsigned char *p, uint64_t v, int bytes)
 static void mend(unsigned char *p, size_t len)
 {
     memcpy(p, "nmlearn", 8);
-    put(p + 8, 1, 4);
+    put(p + 8, 2, 4);
     put(p + 12, GIST_VERSION, 4);
     put(p + 16, GIST_SLOTS, 4);
     put(p + 20, p[20] % LEARN_RUNGS + 1u, 4);
