@@ -4,7 +4,7 @@ again each time; then asks the simulator whether anything was lost or paid twice
 
     kill_campaign.py [--kills 50] [--jobs 1319] [--seed N] [BULK.jsonl]
 
-The queue is the bulk file (without one: lines made up here) and a copy of examples/.
+The queue is the bulk file and a copy of examples/; without one, lines made up here.
 """
 import argparse
 import functools
@@ -25,9 +25,9 @@ WINDOW_WANTED = 32
 
 
 def fill(bulk, jobs, q):
-    shutil.rmtree(q.path)
-    shutil.copytree(EXAMPLES, q.path)
     if bulk:
+        shutil.rmtree(q.path)
+        shutil.copytree(EXAMPLES, q.path)
         shutil.copy(bulk, q.at("bulk.jsonl"))
     else:
         q.write("bulk.jsonl", "".join(
@@ -36,9 +36,12 @@ def fill(bulk, jobs, q):
 
 
 def place(bulk, jobs):
-    p = crash.Place("latency.ttft=60ms", "latency.per_token=200us", "output.median=120",
-                    "output.sigma=0.5", fill=functools.partial(fill, bulk, jobs))
-    return p
+    # Answers of half a page; or, where max_tokens lets them, many so long that they lie
+    # apart from their rows.
+    median, sigma, token = (120, 0.5, "200us") if bulk else (900, 0.3, "30us")
+    return crash.Place("latency.ttft=60ms", f"latency.per_token={token}",
+                       f"output.median={median}", f"output.sigma={sigma}",
+                       fill=functools.partial(fill, bulk, jobs))
 
 
 def start(p):
