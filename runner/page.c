@@ -546,13 +546,41 @@ static void forecast(struct page *p)
     put(p, "</p>");
 }
 
-/* A table that scrolls in its own box where the page is narrow. */
-static void table(struct page *p, const char *label)
+/* A table that would scroll in its own box, were a page narrower than a phone's. One of
+ * many columns folds there: a row becomes a few lines, each figure under its name. */
+static void table(struct page *p, const char *label, bool folds)
 {
     putf(p,
-         "<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"%s\"><table>"
+         "<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"%s\"><table%s>"
          "<thead><tr>",
-         label);
+         label, folds ? " class=\"fold\"" : "");
+}
+
+/* Begins a figure's cell; its column's name stands over it where the table folds. */
+static void cell(struct page *p, const char *column)
+{
+    putf(p, "<td class=\"n\" data-of=\"%s\">", column);
+}
+
+static void cell_count(struct page *p, const char *column, int64_t n)
+{
+    cell(p, column);
+    count(p, n);
+    put(p, "</td>");
+}
+
+static void cell_tokens(struct page *p, const char *column, double n)
+{
+    cell(p, column);
+    tokens(p, n);
+    put(p, "</td>");
+}
+
+static void cell_usd(struct page *p, const char *column, picodollars amount)
+{
+    cell(p, column);
+    usd(p, amount);
+    put(p, "</td>");
 }
 
 static void row_add(struct report_row *to, const struct report_row *x)
@@ -573,9 +601,6 @@ static void cost_row(struct page *p, const struct report_row *x, int64_t others,
                      bool beside)
 {
     const struct usage *u = &x->usage;
-    const double figures[] = {
-        (double)(u->input + u->cache_write_5m + u->cache_write_1h),
-        (double)u->cache_read, (double)u->output};
     put(p, "<tr><th scope=\"row\" class=\"w\">");
     if (others > 0) {
         count(p, others);
@@ -583,21 +608,17 @@ static void cost_row(struct page *p, const struct report_row *x, int64_t others,
     } else {
         text(p, x->key, KEY_MAX_SHOWN);
     }
-    put(p, "</th><td class=\"n\">");
-    usd(p, x->cost);
-    if (beside) {
-        put(p, "</td><td class=\"n\">");
-        usd(p, x->all);
-    }
-    put(p, "</td><td class=\"n\">");
-    count(p, x->requests);
-    put(p, "</td><td class=\"n\">");
-    count(p, x->done);
-    for (int i = 0; i < 3; i++) {
-        put(p, "</td><td class=\"n\">");
-        tokens(p, figures[i]);
-    }
-    put(p, "</td></tr>");
+    put(p, "</th>");
+    cell_usd(p, "cost", x->cost);
+    if (beside)
+        cell_usd(p, "all runs", x->all);
+    cell_count(p, "requests", x->requests);
+    cell_count(p, "done", x->done);
+    cell_tokens(p, "tokens in",
+                (double)(u->input + u->cache_write_5m + u->cache_write_1h));
+    cell_tokens(p, "from cache", (double)u->cache_read);
+    cell_tokens(p, "tokens out", (double)u->output);
+    put(p, "</tr>");
 }
 
 static void cost_table(struct page *p, const char *by, const struct report_table *t)
@@ -606,7 +627,7 @@ static void cost_table(struct page *p, const char *by, const struct report_table
     struct report_row rest = {.requests = 0};
     char label[40];
     snprintf(label, sizeof label, "cost by %s", by);
-    table(p, label);
+    table(p, label, true);
     putf(p,
          "<th>%s</th><th class=\"n\">cost</th>%s<th class=\"n\">requests</th><th "
          "class=\"n\">done</th><th class=\"n\">tokens in</th><th class=\"n\">from "
@@ -847,7 +868,7 @@ static void routing(struct page *p)
     if (r->requests == 0)
         return;
     put(p, "<section><h2>Routing</h2>");
-    table(p, "routing");
+    table(p, "routing", true);
     put(p, "<th>requests to</th>");
     for (int k = 0; k < ROUTE_BY_COUNT; k++) {
         for (size_t i = 0; i < r->tiers.len; i++)
@@ -866,16 +887,13 @@ static void routing(struct page *p)
         for (int k = 0; k < ROUTE_BY_COUNT; k++) {
             if (!shown[k])
                 continue;
-            put(p, "<td class=\"n\">");
             if (x->by[k] > 0)
-                count(p, x->by[k]);
+                cell_count(p, route_by_name((enum route_by)k), x->by[k]);
             else
-                put(p, "<span class=\"soft\">&#183;</span>");
-            put(p, "</td>");
+                put(p, "<td class=\"n none\">&#183;</td>");
         }
-        put(p, "<td class=\"n\">");
-        count(p, x->requests);
-        put(p, "</td></tr>");
+        cell_count(p, "all", x->requests);
+        put(p, "</tr>");
     }
     put(p, "</tbody></table></div></section>\n");
 }
@@ -884,7 +902,7 @@ static void top(struct page *p, const char *heading, const struct report_job *x,
                 size_t len, bool by_cost)
 {
     putf(p, "<section><h2>%s</h2>", heading);
-    table(p, heading);
+    table(p, heading, false);
     putf(p,
          "<th>job</th><th class=\"n\">%s</th><th class=\"n\">cost</th></tr></thead>"
          "<tbody>",
@@ -929,26 +947,25 @@ static void runs(struct page *p)
     if (r->runs_len == 0)
         return;
     put(p, "<section><h2>Runs</h2>");
-    table(p, "runs");
+    table(p, "runs", true);
     put(p, "<th class=\"n\">run</th><th>began</th><th class=\"n\">took</th><th "
            "class=\"n\">tokens in</th><th class=\"n\">tokens "
            "out</th><th class=\"n\">spent</th><th>ended</th></tr></thead><tbody>");
     for (size_t i = 0; i < r->runs_len; i++) {
         const struct report_run *x = &r->runs[i];
         bool now = at_work(r) && x->id == r->last.id;
-        put(p, "<tr><td class=\"n\">");
-        count(p, x->id);
-        put(p, "</td><td class=\"nowrap\">");
+        put(p, "<tr>");
+        cell_count(p, "run", x->id);
+        put(p, "<td class=\"nowrap\" data-of=\"began\">");
         moment(p, x->started_at, WHEN_WHOLE);
-        put(p, "</td><td class=\"n\">");
+        put(p, "</td>");
+        cell(p, "took");
         span(p, x->ended_at - x->started_at);
-        put(p, "</td><td class=\"n\">");
-        tokens(p, (double)x->tokens_in);
-        put(p, "</td><td class=\"n\">");
-        tokens(p, (double)x->tokens_out);
-        put(p, "</td><td class=\"n\">");
-        usd(p, x->spent);
-        put(p, "</td><td class=\"wide\">");
+        put(p, "</td>");
+        cell_tokens(p, "tokens in", (double)x->tokens_in);
+        cell_tokens(p, "tokens out", (double)x->tokens_out);
+        cell_usd(p, "spent", x->spent);
+        put(p, "<td class=\"wide\">");
         if (now)
             put(p, "at work");
         else if (x->died)
@@ -959,15 +976,13 @@ static void runs(struct page *p)
             put(p, "came to its end");
         put(p, "</td></tr>");
     }
-    put(p, "</tbody><tfoot><tr><td class=\"n\">");
-    count(p, r->runs_all);
-    put(p, "</td><td>in all</td><td></td><td class=\"n\">");
-    tokens(p, (double)r->totals.tokens_in);
-    put(p, "</td><td class=\"n\">");
-    tokens(p, (double)r->totals.tokens_out);
-    put(p, "</td><td class=\"n\">");
-    usd(p, r->totals.spent);
-    put(p, "</td><td></td></tr></tfoot></table></div></section>\n");
+    put(p, "</tbody><tfoot><tr>");
+    cell_count(p, "runs", r->runs_all);
+    put(p, "<td class=\"nowrap\">in all</td><td></td>");
+    cell_tokens(p, "tokens in", (double)r->totals.tokens_in);
+    cell_tokens(p, "tokens out", (double)r->totals.tokens_out);
+    cell_usd(p, "spent", r->totals.spent);
+    put(p, "<td></td></tr></tfoot></table></div></section>\n");
 }
 
 static int places_for(const struct report *r)

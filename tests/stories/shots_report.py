@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import unittest
 
-from story import AGAIN, FAILED, HAIKU, OPUS, Story, body, line
+from story import AGAIN, FAILED, HAIKU, OPUS, SONNET, Story, body, line, wait_until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WIDTHS, THEMES = (390, 1280), {"light": 1, "dark": 0}
@@ -35,6 +35,9 @@ for (const e of document.querySelectorAll(".bar i, .range i")) {
   const r = e.getBoundingClientRect();
   if (r.width < 1 || r.height < 4) found.push(`cannot be seen: ${e.className}`);
 }
+for (const e of document.querySelectorAll(".box"))
+  if (e.scrollWidth > e.clientWidth + 1)
+    found.push(`cut at the side: ${e.getAttribute("aria-label")}`);
 for (const e of document.querySelectorAll("*")) {
   const s = getComputedStyle(e);
   if (s.overflowX === "visible" && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 &&
@@ -170,6 +173,50 @@ class Shots(Story):
         self.assertIn(ended.code, (AGAIN, FAILED), ended.err[-2000:])
         self.assertEqual(0, q.tell("report").code)
         self.look("night", q.at("results", "report.html"))
+
+    def test_a_rough_week_in_four_pictures(self):
+        # Runs that died, were stopped and were short; parked files, failures of many kinds,
+        # cascades, doubt, letters from everywhere.
+        s = self.sim("limits.rpm=900", "limits.itpm=60000", "limits.otpm=60000",
+                     "limits.burst=10s", "latency.ttft=100ms", "latency.per_token=1ms")
+        q = self.queue(s, name="Мои задания & 夜の仕事")
+        for n in range(30):
+            q.write(f"checked/{n}.md", f"---\ncheck: json\nroute: cascade\ntags: checked\n"
+                                       f"---\nAs JSON: {n}")
+        for n in range(40):
+            q.write(f"notes/заметка-{n}.md",
+                    f"---\ntags: t{n % 17}-{'long-' * (n % 5)}tag, 日本語\n---\nNote {n}.")
+        q.write("refused.jsonl", "".join(line(f"x{n}", f"decline {n}") for n in range(6)))
+        q.write("rows.jsonl", "".join(line(f"r{n}", f"bad row {n}") for n in range(60)))
+        q.write("cut.md", "---\nmax_tokens: 5\n---\nAt length.")
+        q.write("many.jsonl", "".join(
+            line(f"m{n}", f"Many {n}?", model=(HAIKU, SONNET, OPUS)[n % 3])
+            for n in range(150)))
+        for n in range(15):
+            s.fault("400", match=f"\"Note {n}.\"", message=f"messages.{n}: reason "
+                    f"{chr(65 + n)} of many, " + "and a very long explanation of it " * n)
+        s.fault("400", match="bad row", message="messages: content must be non-empty")
+        s.fault("refusal", match="decline")
+        sets = ["jobs.ladder=cheap,deep", f"tier.cheap.model={HAIKU}",
+                f"tier.deep.model={OPUS}", "limits.in_flight=8", "budget.run=0.9"]
+        died = self.start(q, sets=sets)
+        wait_until(lambda: s.served() > 20, why="answers")
+        died.kill()
+        for n in range(6):
+            q.run("--first", str(n + 1), sets=sets)
+        served = s.served()
+        stopped = self.start(q, sets=sets)
+        wait_until(lambda: s.served() > served + 20, why="more answers")
+        stopped.terminate()
+        self.assert_exit(AGAIN, stopped.wait())
+        self.assertEqual(0, q.tell("report").code)
+        self.look("stopped", q.at("results", "report.html"))
+        s.fault("529", count=12)
+        s.fault("reset", match="Many 1", count=8)
+        ended = q.run(sets=sets, timeout=180)
+        self.assertIn(ended.code, (AGAIN, FAILED), ended.err[-2000:])
+        self.assertEqual(0, q.tell("report").code)
+        self.look("rough", q.at("results", "report.html"))
 
     def test_an_empty_queue_in_four_pictures(self):
         q = self.queue(self.sim())

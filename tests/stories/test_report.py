@@ -155,6 +155,12 @@ class Nights(Reporting):
         self.assertRegex(page.text("Dearest jobs"), r"^Dearest jobs job sent cost legal/c")
         self.assertRegex(page.text("Runs"), r"came to its end")
 
+        # Where a page is narrow its tables fold, and each figure names its own column.
+        heads = set(re.findall(r"<th[^>]*>([^<]+)</th>", page.source))
+        named = {value for _, name, value in page.attributes if name == "data-of"}
+        self.assertEqual({"runs"}, named - heads)
+        self.assertEqual(set(), {"cost", "tokens out", "own word", "climbed", "took"} - named)
+
     def test_a_halt_is_told_in_the_words_of_the_run(self):
         s = self.sim("credit.balance=0.02")
         q = self.queue(s)
