@@ -1101,7 +1101,7 @@ const char *buckets_say(struct buckets *b, const struct bucket_look *look, int64
     }
     double share = buckets_share(b, k, now);
     snprintf(buf, size, "%s bind, %.0f %% of %s a minute in use%s", names[k],
-             100 * within(share, 0, 1000),
+             100 * within(share, 0, 1),
              with_commas(b->one[k].limit, number, sizeof number), when);
     return buf;
 }

@@ -863,9 +863,20 @@ static picodollars ceiling(const struct plan *p, int i)
     return all[i];
 }
 
+/* As it was set: cents, unless it says more. */
+static const char *ceiling_text(picodollars amount, char *buf, size_t size)
+{
+    char usd[CATALOG_USD_MAX];
+    if (amount % (PICODOLLARS_PER_DOLLAR / 100) == 0)
+        snprintf(buf, size, "$%.2f", (double)amount / (double)PICODOLLARS_PER_DOLLAR);
+    else
+        snprintf(buf, size, "$%s", catalog_usd(amount, usd));
+    return buf;
+}
+
 static void say_about_account(struct plan *p)
 {
-    char a[40], usd[CATALOG_USD_MAX];
+    char a[40], b[CATALOG_USD_MAX + 1];
     if (p->halted)
         sayf(p,
              "the account was halted (%s: %s): one request goes out to see, the rest "
@@ -881,7 +892,7 @@ static void say_about_account(struct plan *p)
             sayf(p,
                  "it may stop at budget.%s = %s before all are sent: up to %s are "
                  "expected",
-                 ceilings[i], catalog_usd(ceiling(p, i), usd),
+                 ceilings[i], ceiling_text(ceiling(p, i), b, sizeof b),
                  usd_text(p->total.cached.high, true, a, sizeof a));
     if (p->unreckoned > 0 && (ceiling(p, 0) || ceiling(p, 1) || ceiling(p, 2)))
         sayf(p,
@@ -1127,7 +1138,7 @@ static void print_table(const struct plan *p, struct textbuf *b)
 static void print_cost(const struct plan *p, struct textbuf *b)
 {
     const struct forecast_sum *s = &p->total;
-    char low[40], likely[40], high[40], most[40], usd[CATALOG_USD_MAX];
+    char low[40], likely[40], high[40], most[40];
     textbuf_putf(b,
                  "\ncost: %s to %s, likely %s; at most %s, if every answer "
                  "used all of its max_tokens",
@@ -1137,8 +1148,8 @@ static void print_cost(const struct plan *p, struct textbuf *b)
                  usd_text(s->worst, true, most, sizeof most));
     for (int i = 0; i < CEILINGS; i++)
         if (ceiling(p, i) > 0)
-            textbuf_putf(b, "; ceiling of the %s: $%s", ceilings[i],
-                         catalog_usd(ceiling(p, i), usd));
+            textbuf_putf(b, "; ceiling of the %s: %s", ceilings[i],
+                         ceiling_text(ceiling(p, i), low, sizeof low));
     textbuf_puts(b, "\n");
     if (s->usd.likely != s->cached.likely)
         textbuf_putf(b, "without prompt caching: %s to %s\n",

@@ -16,6 +16,7 @@ static const char *const names[] = {[LOG_ERROR] = "error",
 static enum log_level current = LOG_INFO;
 static log_sink_fn *sink_fn;
 static void *sink_arg;
+static bool for_person;
 
 void log_setup(enum log_level level)
 {
@@ -37,6 +38,28 @@ void log_set_sink(log_sink_fn *sink, void *arg)
     sink_arg = arg;
 }
 
+void log_for_person(bool yes)
+{
+    for_person = yes;
+}
+
+/* What stands in front of a line. */
+static size_t head(enum log_level level, char *buf, size_t size)
+{
+    static const char *const words[] = {[LOG_ERROR] = "error: ",
+                                        [LOG_WARN] = "warning: ",
+                                        [LOG_INFO] = "",
+                                        [LOG_DEBUG] = "debug: "};
+    time_t now = time(NULL);
+    struct tm tm;
+    if (for_person) {
+        size_t n = strftime(buf, size, "%H:%M:%S ", localtime_r(&now, &tm));
+        return n + (size_t)snprintf(buf + n, size - n, "%s", words[level]);
+    }
+    size_t n = strftime(buf, size, "%Y-%m-%dT%H:%M:%SZ ", gmtime_r(&now, &tm));
+    return n + (size_t)snprintf(buf + n, size - n, "level=%s ", names[level]);
+}
+
 /* Control characters of outsiders (names, messages of the API) must not reach a
  * terminal. */
 static void tame(char *s)
@@ -53,10 +76,7 @@ __attribute__((format(printf, 2, 0))) static void line(enum log_level level,
         return;
 
     char text[LINE_MAX_BYTES];
-    time_t now = time(NULL);
-    struct tm tm;
-    size_t n = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ ", gmtime_r(&now, &tm));
-    n += (size_t)snprintf(text + n, sizeof text - n, "level=%s ", names[level]);
+    size_t n = head(level, text, sizeof text);
     vsnprintf(text + n, sizeof text - n - 1, fmt, ap);
     tame(text);
     if (sink_fn)

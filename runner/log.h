@@ -23,6 +23,10 @@ bool log_wants(enum log_level level);
 typedef void log_sink_fn(void *arg, const char *line);
 void log_set_sink(log_sink_fn *sink, void *arg);
 
+/* For somebody at a terminal: the clock's time instead of a stamp, and no more of the level
+ * than "warning: " or "error: ". */
+void log_for_person(bool yes);
+
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -139,7 +139,9 @@ static void show_lane(struct runner *r, struct lane *l, struct view_lane *v)
         break;
     case LANE_PACED:
     case LANE_OPEN:
-        if (b)
+        if (idle && v->left == 0)
+            snprintf(v->says, sizeof v->says, "nothing waits");
+        else if (b)
             say_bound(v, b, l, now);
         break;
     }

@@ -60,6 +60,7 @@ struct tell *tell_new(bool json, bool quiet)
     t->last_at = -PLAIN_EVERY_MS / 2;
     t->drawn_at = mono_ms() - VIEW_EVERY_MS;
     log_set_sink(on_log, t);
+    log_for_person(t->screen != NULL);
     return t;
 }
 
@@ -69,6 +70,7 @@ void tell_free(struct tell *t)
         return;
     screen_free(t->screen);
     log_set_sink(NULL, NULL);
+    log_for_person(false);
     textbuf_free(&t->text);
     free(t);
 }

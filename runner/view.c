@@ -6,7 +6,13 @@
 #include <string.h>
 #include <wchar.h>
 
-enum { NAME_COLUMNS = 20, BAR_COLUMNS = 24, FIGURE_MAX = 40, GAP = 2 };
+enum {
+    NAME_COLUMNS = 20,
+    BAR_COLUMNS = 24,
+    BAR_COLUMNS_MIN = 4,
+    FIGURE_MAX = 40,
+    GAP = 2
+};
 
 #define MINUTE_MS INT64_C(60000)
 #define HOUR_MS (60 * MINUTE_MS)
@@ -126,19 +132,20 @@ static const char *clock_text(int64_t ms, char buf[FIGURE_MAX])
     return buf;
 }
 
+/* "about 4 min"; empty: nobody can say */
 static const char *eta_text(int64_t ms, char buf[FIGURE_MAX])
 {
     int64_t min = (ms + MINUTE_MS / 2) / MINUTE_MS;
     if (ms < 0)
         *buf = '\0';
     else if (ms < MINUTE_MS)
-        snprintf(buf, FIGURE_MAX, ", under a minute to go");
+        snprintf(buf, FIGURE_MAX, "under a minute");
     else if (ms < 2 * HOUR_MS)
-        snprintf(buf, FIGURE_MAX, ", about %" PRId64 " min to go", min);
+        snprintf(buf, FIGURE_MAX, "about %" PRId64 " min", min);
     else if (ms < 2 * DAY_MS)
-        snprintf(buf, FIGURE_MAX, ", about %" PRId64 " h to go", (min + 30) / 60);
+        snprintf(buf, FIGURE_MAX, "about %" PRId64 " h", (min + 30) / 60);
     else
-        snprintf(buf, FIGURE_MAX, ", about %" PRId64 " days to go", (min + 720) / 1440);
+        snprintf(buf, FIGURE_MAX, "about %" PRId64 " days", (min + 720) / 1440);
     return buf;
 }
 
@@ -195,11 +202,19 @@ static void put_bar(const struct view *v, int columns, struct view_lines *ret)
     if (bad_count > 0)
         snprintf(bad, sizeof bad, ", %" PRId64 " failed", bad_count);
     char text[VIEW_LINE_MAX];
-    int len = snprintf(text, sizeof text, "%3d %%  %s of %s done%s  %s%s", percent,
+    int len = snprintf(text, sizeof text, "%3d %%  %s of %s done%s  %s%s%s%s", percent,
                        with_commas(v->done, done_text), with_commas(all, all_text), bad,
-                       clock_text(v->elapsed_ms, gone), to_go);
+                       clock_text(v->elapsed_ms, gone), *to_go ? ", " : "", to_go,
+                       *to_go ? " to go" : "");
     int width = columns - len - 3; /* what the words leave */
-    width = width < 0 ? 0 : width < BAR_COLUMNS ? width : BAR_COLUMNS;
+    if (width < BAR_COLUMNS_MIN) { /* on a narrow window the words are what counts */
+        const char *when = strncmp(to_go, "about ", 6) == 0 ? to_go + 6 : to_go;
+        snprintf(line, sizeof line, "%d %%  %s of %s%s, %s", percent, done_text,
+                 all_text, bad, *when ? when : gone);
+        put(ret, columns, line, "");
+        return;
+    }
+    width = width < BAR_COLUMNS ? width : BAR_COLUMNS;
     int full = all > 0 ? (int)((double)width * (double)over / (double)all) : 0;
     memset(bar, '.', (size_t)width);
     memset(bar, '=', (size_t)full);

@@ -17,7 +17,7 @@ enum {
     VIEW_ROWS_MAX = 24,
     VIEW_COLUMNS_MAX = 120, /* wider is not calmer */
     VIEW_LINE_MAX = 4 * VIEW_COLUMNS_MAX + 1,
-    VIEW_COLUMNS_MIN = 40, /* on less than that one moving line says more */
+    VIEW_COLUMNS_MIN = 39, /* on less than that a plain line now and then says more */
     VIEW_ROWS_MIN = 4,
     VIEW_SAYS_MAX = 256,
 };

@@ -158,6 +158,25 @@ static void a_run_in_the_middle_looks_like_this(void **state)
         assert_string_equal(l.line[i], want[i]);
 }
 
+static void on_a_narrow_window_the_words_are_kept_and_the_bar_is_not(void **state)
+{
+    (void)state;
+    struct view v = {.done = 1323,
+                     .failed = 4,
+                     .left = 1373,
+                     .elapsed_ms = 65000,
+                     .spent = DOLLAR,
+                     .lanes = two_lanes,
+                     .lanes_len = 2};
+    struct view_lines l;
+    view_draw(&v, VIEW_COLUMNS_MIN, 9, &l);
+    assert_string_equal(l.line[0], "49 %  1,323 of 2,700, 4 failed, 2 min");
+    assert_string_equal(l.line[2], "opus-5.5         3 done    0 ...  $1.00");
+    v.over = true;
+    view_draw(&v, VIEW_COLUMNS_MIN, 9, &l);
+    assert_string_equal(l.line[0], "49 %  1,323 of 2,700, 4 failed, 1:05");
+}
+
 static void a_run_that_is_over_says_nothing_of_what_is_to_come(void **state)
 {
     (void)state;
@@ -221,6 +240,7 @@ int main(void)
         cmocka_unit_test(text_is_cut_to_columns_and_not_within_a_character),
         cmocka_unit_test(what_is_left_takes_as_long_as_its_lanes_need),
         cmocka_unit_test(a_run_in_the_middle_looks_like_this),
+        cmocka_unit_test(on_a_narrow_window_the_words_are_kept_and_the_bar_is_not),
         cmocka_unit_test(a_run_that_is_over_says_nothing_of_what_is_to_come),
         cmocka_unit_test(no_line_is_too_wide_and_none_too_many_whatever_is_shown),
     };

@@ -191,7 +191,7 @@ class NeverRun(Planned):
         self.assertEqual({"run": "0.010000", "day": None, "month": "500.000000"},
                          p["ceilings_usd"])
         said = "".join(p["next"])
-        self.assertRegex(said, r"may stop at budget\.run = 0\.010000")
+        self.assertRegex(said, r"may stop at budget\.run = \$0\.01 before")
         self.assertNotRegex(said, r"budget\.month")
         self.assertRegex(self.text(sets=sets),
                          r"cost: .*; ceiling of the run: \$0\.01.*month: \$500")

@@ -137,7 +137,7 @@ class View(Story):
         first, last = self.assert_view(shown)
         self.assertFalse(any(shown[last + 1:]), "\n".join(shown))
         self.assertTrue(any(r.startswith("sonnet-5.5 ") for r in shown), shown)
-        self.assertTrue(any("level=warn job=bad" in r for r in shown[:first]), shown)
+        self.assertTrue(any(re.match(r"\d\d:\d\d:\d\d warning: job=bad failed", r) for r in shown[:first]), shown)
         end = t.wait(r"exit=1")
         whole = t.all()
         first, last = self.assert_view(whole)
@@ -152,6 +152,14 @@ class View(Story):
 
     def test_on_200_columns_too(self):
         self.at_size(200, 50)
+
+    def test_on_40_columns_the_words_that_count_are_kept(self):
+        _, q = self.slow(400)
+        t = self.begin(q, 40, 10, sets=["limits.in_flight=4"])
+        shown = t.wait(r"(?m)^\d+ %  \d+ of 400, (about )?\S+ .*\nsonnet-5.5 .* \$\d\S+\nspent \$")
+        self.assertTrue(all(len(row) < 40 for row in shown[-4:]), "\n".join(shown))
+        t.type("C-c")
+        t.wait(r"exit=75")
 
     def test_a_window_that_changes_its_size_leaves_no_torn_lines(self):
         _, q = self.slow(4000)
