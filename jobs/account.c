@@ -194,6 +194,7 @@ struct account_store *account_open(const char *dir, struct err *e)
     return st;
 
 bad:
+    files_blame_disk(dir, e);
     door_unlock(door);
     account_close(st);
     return NULL;

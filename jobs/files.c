@@ -9,7 +9,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
+
+enum { FULL_BELOW = 1 << 20 };
 
 int files_sync_dir(const char *dir, struct err *e)
 {
@@ -33,6 +36,18 @@ int files_sync_parent(const char *full, struct err *e)
         return files_sync_dir(".", e);
     *slash = '\0';
     return files_sync_dir(dir, e);
+}
+
+void files_blame_disk(const char *dir, struct err *e)
+{
+    struct statvfs fs;
+    if (e == NULL || e->code != ERR_STORE || statvfs(dir, &fs) < 0 ||
+        (unsigned long long)fs.f_bavail * fs.f_frsize >= FULL_BELOW)
+        return;
+    struct err why = *e;
+    *e = (struct err){0};
+    err_set(e, why.code,
+            "%.150s; the disk is full: make room, then run the same command", why.text);
 }
 
 static int make_one(const char *path, unsigned mode, struct err *e)

@@ -17,6 +17,9 @@ int files_make_dirs(const char *path, unsigned mode, struct err *e);
  */
 int files_make_parents(const char *base, const char *full, struct err *e);
 
+/* Where the disk under `dir` has next to nothing left, `e` says that, and what to do. */
+void files_blame_disk(const char *dir, struct err *e);
+
 int files_sync_dir(const char *dir, struct err *e);
 int files_sync_parent(const char *full, struct err *e);
 

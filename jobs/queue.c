@@ -130,12 +130,18 @@ bool queue_busy(const struct queue *q)
     return busy;
 }
 
-int queue_lock(struct queue *q, struct err *e)
+static int lock_both(struct queue *q, struct err *e)
 {
     char path[PATH_MAX];
     if (take(q->root, O_RDONLY | O_DIRECTORY, q->root, &q->lock_root, e) < 0)
         return -1;
-    if (mkdir(q->state, 0700) < 0 && errno != EEXIST)
+    int rc = mkdir(q->state, 0700);
+    if (rc < 0 && errno == ENOENT) /* not mounted? nothing is begun anew elsewhere */
+        return err_set(e, ERR_STORE,
+                       "%s cannot be made: the directory that is to hold it is not "
+                       "there; make that, or change store.dir",
+                       q->state);
+    if (rc < 0 && errno != EEXIST)
         return err_set(
             e, ERR_STORE,
             "%s cannot be made: %s; run as the one who owns the queue, or if it is "
@@ -148,6 +154,14 @@ int queue_lock(struct queue *q, struct err *e)
         return -1;
     snprintf(path, sizeof path, "%s/lock", q->state);
     return take(path, O_RDWR | O_CREAT, q->state, &q->lock_state, e);
+}
+
+int queue_lock(struct queue *q, struct err *e)
+{
+    if (lock_both(q, e) == 0)
+        return 0;
+    files_blame_disk(q->state, e);
+    return -1;
 }
 
 void queue_close(struct queue *q)

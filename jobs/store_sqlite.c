@@ -659,6 +659,7 @@ struct store *store_open(const char *dir, enum store_use use, bool sync, struct 
     return st;
 
 bad:
+    files_blame_disk(dir, e);
     store_close(st);
     return NULL;
 }

@@ -418,10 +418,15 @@ static int set_aside(struct live *l, struct moves *m)
     struct move *v = moves_add(m, MOVE_LANE);
     if (v == NULL)
         return -1;
-    log_warn(
-        "job=%s waits: what it may cost cannot be reckoned, and there is a ceiling; "
-        "say max_cost in the job",
-        l->job.name);
+    const struct model *known = catalog_find(l->runner->o->catalog, l->routed.model);
+    if (known == NULL || !known->priced)
+        log_warn("job=%s waits: the price of %s is not known, and there is a ceiling; "
+                 "name a model of the catalogue, or give its price in catalog.file",
+                 l->job.name, l->routed.model);
+    else
+        log_warn("job=%s waits: what it may cost cannot be reckoned, and there is a "
+                 "ceiling; say max_cost in the job",
+                 l->job.name);
     v->job = l->job.id;
     v->name = LANE_UNRECKONED;
     v->owner = l;

@@ -81,6 +81,7 @@ struct check {
 
     struct wanted wanted[MODELS_MAX];
     int wanted_len;
+    const char *known; /* a model that the API knows; NULL: none so far */
 };
 
 /* --- saying --- */
@@ -474,13 +475,16 @@ static void check_model(struct check *k, const struct wanted *w)
         ask(k, path, NULL);
         if (unreachable(k))
             return;
-        if (h->status == 404 || h->status == 403) {
+        if (h->status == 200 && k->known == NULL)
+            k->known = w->id;
+        if (h->status == 404 ||
+            h->status == 403) { /* its lane would close: work left */
             bool caught = *w->fallback != '\0';
             snprintf(then, sizeof then,
                      caught ? "its jobs take tier %.60s; or name another model"
                             : "name a model that the key may use, or a fallback%.0s",
                      w->fallback);
-            say(k, caught ? LEVEL_WARN : LEVEL_FAIL, EXIT_USAGE, "model", then,
+            say(k, caught ? LEVEL_WARN : LEVEL_FAIL, EXIT_AGAIN, "model", then,
                 "%s (%s): the API does not know it for this key%s%s", w->id, w->who,
                 gone ? "; retired since " : "", gone ? retires : "");
             return;
@@ -561,7 +565,7 @@ static void check_credit(struct check *k)
     struct textbuf b = {0};
     const struct tier *t = conf_tier(&k->conf, k->conf.jobs.tier);
     textbuf_puts(&b, "{\"model\":");
-    textbuf_json(&b, t ? t->model : k->conf.tiers[0].model);
+    textbuf_json(&b, k->known ? k->known : t ? t->model : k->conf.tiers[0].model);
     textbuf_puts(&b, ",\"messages\":[{\"role\":\"user\",\"content\":\"ping\"}]}");
     if (!b.failed) {
         ask(k, "/v1/messages/count_tokens", b.at);

@@ -188,7 +188,8 @@ static void print_text(struct looking *k, const struct store_totals *t, bool bus
         else if (busy)
             printf("%s: jobs wait%s%s\n", l->name, *l->paced ? "; " : "", l->paced);
         else
-            printf("%s: jobs wait; nothing runs them: nightmill run\n", l->name);
+            printf("%s: jobs wait; nothing runs them: nightmill run %s\n", l->name,
+                   dir);
     }
     if (*k->paused)
         printf("paused on request; to go on: nightmill resume %s\n", dir);

@@ -1606,9 +1606,10 @@ static int last_words(struct runner *r, struct err *e)
             r->tell, true,
             "%" PRId64 " job%s: what %s may cost cannot be reckoned (files, URLs, "
             "the server's tools, a model without a price), and there is a ceiling. "
-            "Say max_cost in the job, and run the same command.",
+            "Say max_cost in the job, or mend the model's name or price (`nightmill "
+            "check %s`), then run the same command.",
             r->unreckoned, r->unreckoned == 1 ? " waits" : "s wait",
-            r->unreckoned == 1 ? "it" : "each");
+            r->unreckoned == 1 ? "it" : "each", r->o->queue->root);
     else if (!r->stop && !tell_closed(r) && code == EXIT_AGAIN)
         tell_line(r->tell, true,
                   "%" PRId64 " job%s could not be moved; see `nightmill status %s`",

@@ -1,5 +1,6 @@
 """The errors of the first evening: each ends in a sentence that says what to do. And
 `nightmill check`, which finds them before the night."""
+import contextlib
 import email.utils
 import http.server
 import json
@@ -119,9 +120,22 @@ class FirstErrors(Evening):
         sets = ["tier.standard.model=claude-zebra"]
         self.last(self.q.run(sets=sets), AGAIN,
                   r"claude-zebra.* is closed .*Change the tier's model or give it a fallback")
-        self.assert_found(self.check(sets=sets), CONSENT, "FAIL", "model",
+        found = self.check(sets=sets)
+        self.assert_found(found, AGAIN, "FAIL", "model",
                           "claude-zebra (tier standard): the API does not know it",
                           "name a model")
+        # The other models are there, and one of them is what credit is asked about with.
+        self.assert_found(found, AGAIN, "ok", "credit", "probably some", "")
+
+    def test_a_wrong_model_under_a_ceiling_is_named_as_well(self):
+        sets = ["tier.standard.model=claude-zebra", "budget.run=1"]
+        ended = self.q.run(sets=sets)
+        self.last(ended, AGAIN, r"job=a waits: the price of claude-zebra is not known, and "
+                                r"there is a ceiling; name a model of the catalogue, or")
+        self.last(ended, AGAIN, r"nightmill: 1 job waits: .* or mend the model's name or price "
+                                r"\(`nightmill check /.*`\), then run the same command\.\n")
+        self.assertEqual(AGAIN, self.check(sets=sets)[0])
+        self.assertEqual(0, self.s.stats()["served"])
 
     def test_every_mistake_of_an_ini_is_told_at_once_with_its_line(self):
         self.q.write("nightmill.ini",
@@ -228,6 +242,25 @@ class FirstErrors(Evening):
         self.assert_found(self.check(sets=sets), STORE, "FAIL", "disk: state", "MiB free",
                           "make room")
 
+    def test_a_disk_that_is_full_to_the_brim_is_named_as_the_cause(self):
+        where = tempfile.mkdtemp(prefix="nightmill-story-disk-")
+        self.addCleanup(shutil.rmtree, where, True)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "story", where],
+                          capture_output=True, check=False).returncode != 0:
+            self.skipTest("no right to mount")
+        self.addCleanup(subprocess.run, ["umount", where], check=True)
+        with open(where + "/else", "wb") as f, contextlib.suppress(OSError):
+            f.write(bytes(2 << 20))
+        for args in ({"sets": [f"store.dir={where}/state"]},
+                     {"env": {"XDG_STATE_HOME": where}}):
+            self.last(self.q.run(**args), STORE, r"^nightmill: .*; the disk is full: make room, "
+                                                 r"then run the same command\n$")
+
+    def test_a_state_that_has_no_place_to_lie_in_is_not_begun_elsewhere(self):
+        self.last(self.q.run(sets=[f"store.dir={self.q.base}/not/mounted"]), STORE,
+                  r"not/mounted cannot be made: the directory that is to hold it is not there; "
+                  r"make that, or change store\.dir\n$")
+
     def test_a_place_that_nobody_may_write_is_found(self):
         with open(os.path.join(self.q.base, "file"), "w") as f:
             f.write("no directory")
@@ -274,12 +307,12 @@ class Check(Evening):
         found = self.check(sets=["catalog.file=" + path, "tier.old.model=claude-opus-4-6",
                                  "tier.deep.model=claude-none", "tier.deep.fallback=old",
                                  "route.r.match=x*", "route.r.model=claude-nobody"])
-        self.assert_found(found, CONSENT, "warn", "model",
+        self.assert_found(found, AGAIN, "warn", "model",
                           f"claude-opus-4-6 (tier old): by the catalogue it retires on {soon}",
                           "name its successor")
-        self.assert_found(found, CONSENT, "warn", "model", "claude-none (tier deep)",
+        self.assert_found(found, AGAIN, "warn", "model", "claude-none (tier deep)",
                           "its jobs take tier old")
-        self.assert_found(found, CONSENT, "FAIL", "model", "claude-nobody (route r)",
+        self.assert_found(found, AGAIN, "FAIL", "model", "claude-nobody (route r)",
                           "name a model")
 
     def test_a_spend_limit_names_the_day(self):
