@@ -788,18 +788,6 @@ static const char *tokens_text(int64_t n, char *buf, size_t size)
     return buf;
 }
 
-/* Two digits that count below a dollar, else cents; down for a lower end, up for an
- * upper one, so that what is shown holds what was reckoned. */
-static const char *usd_text(picodollars amount, bool up, char *buf, size_t size)
-{
-    double x = (double)amount / (double)PICODOLLARS_PER_DOLLAR;
-    int places = x >= 100 ? 0 : x >= 1 || x <= 0 ? 2 : 1 - (int)floor(log10(x));
-    double unit = pow(10, places < 9 ? places : 9);
-    x = (up ? ceil(x * unit - 1e-9) : floor(x * unit + 1e-9)) / unit;
-    snprintf(buf, size, "$%.*f", places < 9 ? places : 9, x);
-    return buf;
-}
-
 static const char *time_text(int64_t ms, char *buf, size_t size)
 {
     double s = (double)ms / 1000;
@@ -893,7 +881,7 @@ static void say_about_account(struct plan *p)
                  "it may stop at budget.%s = %s before all are sent: up to %s are "
                  "expected",
                  ceilings[i], ceiling_text(ceiling(p, i), b, sizeof b),
-                 usd_text(p->total.cached.high, true, a, sizeof a));
+                 outlook_usd(p->total.cached.high, true, a, sizeof a));
     if (p->unreckoned > 0 && (ceiling(p, 0) || ceiling(p, 1) || ceiling(p, 2)))
         sayf(p,
              "what %s job%s may cost at worst cannot be reckoned: under a ceiling they "
@@ -953,7 +941,7 @@ static void say_about_jobs(struct plan *p)
              p->conf->jobs.in_doubt == IN_DOUBT_HOLD ? "parked" : "sent again");
     if (p->young > 0)
         sayf(p,
-             "%zu file%s changed just now: run waits until still for %.1f s, these "
+             "%zu file%s changed just now: run waits until still for %g s, these "
              "figures did not",
              p->young, s_if_many((int64_t)p->young),
              (double)p->conf->intake.settle_ms / 1000);
@@ -1112,8 +1100,9 @@ static void print_row(struct textbuf *b, const char *tier, const char *model,
              tokens_text(s->in.high, c, sizeof c));
     snprintf(out, sizeof out, "%s to %s", tokens_text(s->out.low, a, sizeof a),
              tokens_text(s->out.high, c, sizeof c));
-    snprintf(usd, sizeof usd, "%s to %s", usd_text(s->cached.low, false, a, sizeof a),
-             usd_text(s->cached.high, true, c, sizeof c));
+    snprintf(usd, sizeof usd, "%s to %s",
+             outlook_usd(s->cached.low, false, a, sizeof a),
+             outlook_usd(s->cached.high, true, c, sizeof c));
     textbuf_putf(b, "%-9.40s %-22.60s %-11.40s %9s  %-18s %-18s %-18s %s\n", tier,
                  model, lane, count_text(s->jobs, jobs, sizeof jobs), in, out,
                  s->unpriced == s->jobs && s->jobs > 0 ? "price not known" : usd,
@@ -1142,10 +1131,10 @@ static void print_cost(const struct plan *p, struct textbuf *b)
     textbuf_putf(b,
                  "\ncost: %s to %s, likely %s; at most %s, if every answer "
                  "used all of its max_tokens",
-                 usd_text(s->cached.low, false, low, sizeof low),
-                 usd_text(s->cached.high, true, high, sizeof high),
-                 usd_text(s->cached.likely, true, likely, sizeof likely),
-                 usd_text(s->worst, true, most, sizeof most));
+                 outlook_usd(s->cached.low, false, low, sizeof low),
+                 outlook_usd(s->cached.high, true, high, sizeof high),
+                 outlook_usd(s->cached.likely, true, likely, sizeof likely),
+                 outlook_usd(s->worst, true, most, sizeof most));
     for (int i = 0; i < CEILINGS; i++)
         if (ceiling(p, i) > 0)
             textbuf_putf(b, "; ceiling of the %s: %s", ceilings[i],
@@ -1153,8 +1142,8 @@ static void print_cost(const struct plan *p, struct textbuf *b)
     textbuf_puts(b, "\n");
     if (s->usd.likely != s->cached.likely)
         textbuf_putf(b, "without prompt caching: %s to %s\n",
-                     usd_text(s->usd.low, false, low, sizeof low),
-                     usd_text(s->usd.high, true, high, sizeof high));
+                     outlook_usd(s->usd.low, false, low, sizeof low),
+                     outlook_usd(s->usd.high, true, high, sizeof high));
 }
 
 static void print_time(const struct plan *p, struct textbuf *b)
@@ -1204,8 +1193,8 @@ static void print_text(const struct plan *p, struct textbuf *b)
                      "in doubt from before: %" PRId64
                      " attempt%s that may have cost %s to %s\n",
                      t->doubt, s_if_many(t->doubt),
-                     usd_text(t->doubt_low, false, low, sizeof low),
-                     usd_text(t->doubt_high, true, high, sizeof high));
+                     outlook_usd(t->doubt_low, false, low, sizeof low),
+                     outlook_usd(t->doubt_high, true, high, sizeof high));
     }
     if (p->invalid_len > 0)
         textbuf_putf(b, "\ninvalid, and not sent:\n%s", p->invalid.at);

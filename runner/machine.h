@@ -195,7 +195,8 @@ struct runner {
     int64_t money_looked_at;
     int64_t unreckoned; /* jobs set aside in this run */
 
-    int64_t run, next_attempt, next_rest; /* next_rest: wall ms; 0: none */
+    int64_t run, first_attempt, next_attempt,
+        next_rest; /* next_rest: wall ms; 0: none */
     int64_t admitted, staged;
     int64_t turn; /* where the turns of this run's jobs begin, in a lane */
     picodollars spent_before;
@@ -274,6 +275,9 @@ void history_free(struct history *h);  /* NULL is fine */
 
 /* show.c */
 void show_run(struct runner *r, bool last); /* the view, where there is one */
+
+/* beside.c */
+void beside_tell(struct runner *r, const struct store_totals *t);
 
 /* shared.c */
 int shared_open(struct runner *r, struct err *e);

@@ -1,5 +1,7 @@
 #include "runner/outlook.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 struct route_job outlook_asked(const struct store_job *j)
@@ -50,4 +52,39 @@ bool outlook_answer(const struct store_result *r, struct forecast_answer *ret)
     if (r->job.rests <= 1 && r->job.revision == 1 && a->cost > 0)
         ret->paid = (double)r->job.cost / (double)a->cost;
     return true;
+}
+
+int outlook_learn(struct forecast *f, const struct conf *conf,
+                  const struct catalog *catalog, const struct store_result *r)
+{
+    struct route_job asked = outlook_asked(&r->job);
+    struct forecast_answer answer;
+    struct routed to;
+    if (!outlook_answer(r, &answer) ||
+        route_decide(conf, catalog, &asked, &to, NULL) < 0)
+        return 1;
+    struct forecast_job j = outlook_job(catalog, &r->job, &to, r->last.model);
+    return forecast_learn(f, &j, &answer);
+}
+
+int outlook_add(struct forecast *f, const struct conf *conf,
+                const struct catalog *catalog, const struct store_attempt *a,
+                const struct store_job *j)
+{
+    struct route_job asked = outlook_asked(j);
+    struct routed to;
+    if (a->model == NULL || route_decide(conf, catalog, &asked, &to, NULL) < 0)
+        return 1;
+    struct forecast_job x = outlook_job(catalog, j, &to, a->model);
+    return forecast_add(f, &x, 0, 1, 0);
+}
+
+const char *outlook_usd(picodollars amount, bool up, char *buf, size_t size)
+{
+    double x = (double)amount / (double)PICODOLLARS_PER_DOLLAR;
+    int places = x >= 100 ? 0 : x >= 1 || x <= 0 ? 2 : 1 - (int)floor(log10(x));
+    double unit = pow(10, places < 9 ? places : 9);
+    x = (up ? ceil(x * unit - 1e-9) : floor(x * unit + 1e-9)) / unit;
+    snprintf(buf, size, "$%.*f", places < 9 ? places : 9, x);
+    return buf;
 }

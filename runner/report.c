@@ -360,15 +360,10 @@ static int look_at_runs(struct store *st, struct report *r, struct err *e)
 static void forecast_also(struct report *r, const struct store_attempt *a,
                           const struct store_job *j)
 {
-    struct route_job asked = outlook_asked(j);
-    struct routed to;
-    if (a->model == NULL || route_decide(r->conf, r->catalog, &asked, &to, NULL) < 0) {
-        r->forecast_left_out++;
-        return;
-    }
-    struct forecast_job f = outlook_job(r->catalog, j, &to, a->model);
-    if (forecast_add(r->learned, &f, 0, 1, 0) < 0)
+    int rc = outlook_add(r->learned, r->conf, r->catalog, a, j);
+    if (rc < 0)
         no_memory(r->e);
+    r->forecast_left_out += rc > 0;
 }
 
 static int on_sent(void *arg, const struct store_attempt *a, const struct store_job *j,
@@ -431,14 +426,7 @@ static int on_sent(void *arg, const struct store_attempt *a, const struct store_
 static int on_before(void *arg, const struct store_result *x)
 {
     struct report *r = arg;
-    struct route_job asked = outlook_asked(&x->job);
-    struct forecast_answer answer;
-    struct routed to;
-    if (!outlook_answer(x, &answer) ||
-        route_decide(r->conf, r->catalog, &asked, &to, NULL) < 0)
-        return 0;
-    struct forecast_job j = outlook_job(r->catalog, &x->job, &to, x->last.model);
-    return forecast_learn(r->learned, &j, &answer) < 0 ? no_memory(r->e) : 0;
+    return outlook_learn(r->learned, r->conf, r->catalog, x) < 0 ? no_memory(r->e) : 0;
 }
 
 static int busier(const void *a, const void *b)

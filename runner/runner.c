@@ -711,7 +711,7 @@ static void take_in(struct runner *r, struct moves *m)
     r->intake_waits = step == INTAKE_WAIT;
     if (r->intake_waits && !waited)
         tell_line(r->tell, false,
-                  "%zu file%s changed just now; waiting until still for %.1f s",
+                  "%zu file%s changed just now; waiting until still for %g s",
                   intake_young(r->intake), plural((int64_t)intake_young(r->intake)),
                   (double)r->conf->intake.settle_ms / 1000);
     if (step == INTAKE_WALKED)
@@ -1366,7 +1366,7 @@ static int take_up(struct runner *r, struct err *e)
         return -1;
 
     r->run = t.next_run;
-    r->next_attempt = t.next_attempt;
+    r->next_attempt = r->first_attempt = t.next_attempt;
     r->spent_before = t.spent;
     r->turn = (t.last_turn >> 32) + 1;
     r->tally.queued = t.jobs[JOB_QUEUED];
@@ -1573,21 +1573,38 @@ static int exit_code(const struct runner *r, const struct store_totals *t)
     return failed ? EXIT_SOME_FAILED : EXIT_ALL_DONE;
 }
 
+/* 2.4 s, 95 min, 8 h 5 min */
+static const char *span_text(int64_t ms, char *buf, size_t size)
+{
+    int64_t min = (ms + 30000) / 60000;
+    if (ms < 120000)
+        snprintf(buf, size, "%.1f s", (double)ms / 1000);
+    else if (min < 120)
+        snprintf(buf, size, "%" PRId64 " min", min);
+    else
+        snprintf(buf, size, "%" PRId64 " h %" PRId64 " min", min / 60, min % 60);
+    return buf;
+}
+
 static int last_words(struct runner *r, struct err *e)
 {
     struct store_totals t;
-    char usd[CATALOG_USD_MAX], low[CATALOG_USD_MAX], high[CATALOG_USD_MAX];
+    char usd[CATALOG_USD_MAX], low[CATALOG_USD_MAX], high[CATALOG_USD_MAX],
+        this_run[120], span[40];
     if (store_totals(r->o->store, &t, e) < 0)
         return EXIT_STORE;
     int64_t left = t.jobs[JOB_QUEUED] + t.jobs[JOB_IN_FLIGHT];
     int code = exit_code(r, &t);
+    catalog_usd(r->tally.spent, usd);
+    snprintf(this_run, sizeof this_run, ": %" PRId64 " done for $%s in %s",
+             r->tally.done, usd, span_text(runner_elapsed(r), span, sizeof span));
     if (r->stop != STOP_CONSENT) /* there the sentence says it all */
         tell_line(r->tell, code != EXIT_ALL_DONE && code != EXIT_AGAIN,
                   "%" PRId64 " done, %" PRId64 " failed, %" PRId64 " parked, %" PRId64
-                  " waiting; this run: %" PRId64 " done for $%s in %.1f s",
+                  " waiting; this run%s",
                   t.jobs[JOB_DONE], t.jobs[JOB_FAILED], t.jobs[JOB_PARKED], left,
-                  r->tally.done, catalog_usd(r->tally.spent, usd),
-                  (double)runner_elapsed(r) / 1000);
+                  r->tally.sent > 0 ? this_run : " sent nothing");
+    beside_tell(r, &t);
     if (t.doubt > 0 && r->stop != STOP_CONSENT)
         tell_line(
             r->tell, false,
@@ -1620,7 +1637,7 @@ static int last_words(struct runner *r, struct err *e)
             "why jobs failed: `nightmill status %s`; to send them again: `nightmill "
             "retry %s`",
             r->o->queue->root, r->o->queue->root);
-    if (r->stop != STOP_CONSENT)
+    if (r->stop != STOP_CONSENT && t.known > 0)
         tell_line(r->tell, false, "results are in %s", r->o->queue->results);
     tell_event(r->tell, "run_ended", runner_wall(r),
                "\"exit\":%d,\"done\":%" PRId64 ",\"failed\":%" PRId64

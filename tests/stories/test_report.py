@@ -191,7 +191,16 @@ class Nights(Reporting):
         q.write("b.jsonl", lines(80))
         self.assert_exit(DONE, q.run("--first", "30"))
         self.assertIn("so it is a guess", self.page(q).text("Cost"))
-        self.assert_exit(DONE, q.run())
+        ended = q.run()
+        self.assert_exit(DONE, ended)
+        # The run itself says it in a line, and the page has the same figures.
+        beside = re.search(r"nightmill: forecast of the 50 jobs that came to rest: "
+                           r"\$([\d.]+) to \$([\d.]+); they cost \$([\d.]+)\n", ended.err)
+        low, high, cost = map(float, beside.groups())
+        self.assertTrue(low < cost < high, ended.err)
+        self.assertAlmostEqual(cost, sum(float(r["cost_usd"]) for r in q.results().values())
+                               - float(re.search(r"for \$([\d.]+) in", q.said[0].err)[1]), 6)
+        self.assertRegex(self.page(q).text("Cost"), rf"forecast \${beside[1][:5]}")
         cost = self.page(q).text("Cost")
         self.assertRegex(cost, r"Within what was to be expected\. .* for the 50 jobs that it "
                                r"brought to rest; all of them are of kinds that had "
@@ -211,6 +220,9 @@ class Nights(Reporting):
         refused = q.tell("report", "--run", "9")
         self.assert_exit(CONSENT, refused)
         self.assertIn("there is no run 9; the last one was 2", refused.err)
+        idle = q.run()
+        self.assertIn("80 done, 0 failed, 0 parked, 0 waiting; this run sent nothing\n", idle.err)
+        self.assertNotIn("forecast", idle.err)
 
     def test_like_failures_are_one_line_and_parked_sources_are_told(self):
         n = [0]
