@@ -53,16 +53,18 @@ class Words(Story):
         self.assertGreaterEqual(len(commands), 14)
         for command in commands:
             self.assertIn(f".SS {command} ", manual)
-            options = self.options_of(command)
+            options = set(self.options_of(command))
             self.assertIn("help", options)
             part = manual.split(f".SS {command} ")[1].split(".SS ")[0]
             bash = re.search(rf"(?m)^ +{command}\) words=\"(.*)\"", shells["bash"])[1].split()
             zsh = re.search(rf"(?ms)^    {command}\)\n.*?;;", shells["zsh"])[0]
-            for option in options:
-                self.assertRegex(part, rf"(?m)^\.B --{option}\b")
-                self.assertIn(f"--{option}", bash)
-                self.assertIn(f"'--{option}[", zsh)
-                self.assertRegex(shells["fish"], rf"from {command}' -l {option}\b")
+            for where, known in {
+                    "the manual": re.findall(r"(?m)^\.B --([\w-]+)", part),
+                    "bash": [word.removeprefix("--") for word in bash],
+                    "zsh": re.findall(r"'--([\w-]+)\[", zsh),
+                    "fish": re.findall(rf"from {command}' -l ([\w-]+)", shells["fish"])
+            }.items():
+                self.assertEqual(options, set(known), f"{where}, of {command}")
 
     def test_all_of_them_know_the_same_settings(self):
         settings = self.settings()
@@ -104,13 +106,30 @@ class Words(Story):
         self.assertEqual("", r.stderr)
         self.assertIn("limits.longest_wait = 0s", re.sub(r"\x1b\[[\d;]*m|.\x08", "", r.stdout))
 
-    def test_a_unit_that_is_stopped_has_time_for_what_is_out(self):
-        with open(os.path.join(UNITS, "nightmill@.service")) as f:
-            unit = dict(row.split("=", 1) for row in f.read().splitlines()
+    def unit(self, name):
+        with open(os.path.join(UNITS, name)) as f:
+            return dict(row.split("=", 1) for row in f.read().splitlines()
                         if re.match(r"\w+=", row))
+
+    def test_a_unit_that_is_stopped_has_time_for_what_is_out(self):
         default = dict(re.findall(r"(?m)^;(drain|patience) = (\d+)s$", self.said("options")))
-        self.assertGreater(int(unit["TimeoutStopSec"]), sum(map(int, default.values())))
-        self.assertEqual(("75", "no"), (unit["SuccessExitStatus"], unit["Restart"]))
+        for name in ("nightmill@.service", "nightmill-watch@.service"):
+            self.assertGreater(int(self.unit(name)["TimeoutStopSec"]),
+                               sum(map(int, default.values())), name)
+
+    def test_a_unit_that_stopped_with_work_left_is_not_started_again_at_once(self):
+        night, watch = map(self.unit, ("nightmill@.service", "nightmill-watch@.service"))
+        self.assertEqual(("75", "no"), (night["SuccessExitStatus"], night["Restart"]))
+        self.assertEqual("1 75", watch["SuccessExitStatus"])
+        self.assertEqual("2 77", watch["RestartPreventExitStatus"])
+        self.assertGreaterEqual(int(watch["RestartSec"]), 60)
+
+    def test_both_services_are_shut_in_alike(self):
+        shut = [{k: v for k, v in self.unit(f"nightmill{name}@.service").items()
+                 if re.match("Protect|Private|Restrict[A-Z]|NoNew|Lock|Memory|System|Cap|UMask", k)
+                 and not k.startswith("RestartP")} for name in ("", "-watch")]
+        self.assertEqual(*shut)
+        self.assertGreater(len(shut[0]), 15)
 
     @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd is not installed")
     def test_the_units_are_sound(self):
