@@ -24,6 +24,8 @@ struct lane_line {
     double share[BUCKETS];
     char paced[BUCKETS_SAY_MAX];
     char name[128];
+    const char *state; /* of a runner at work: "closed", "tripped"; NULL: neither */
+    char why[240];
 };
 
 struct looking {
@@ -75,6 +77,27 @@ static int on_lane(void *arg, const char *name)
     return 0;
 }
 
+/* What the runner at work says of its lanes: what began and is not over. */
+static int on_history(void *arg, const struct store_history *h)
+{
+    struct looking *k = arg;
+    const char *state = h->kind == HISTORY_CLOSED ? "closed"
+                        : h->kind == HISTORY_TRIP || h->kind == HISTORY_ENDPOINT
+                            ? "tripped"
+                            : NULL;
+    for (struct lane_line *l = k->lanes; state && l; l = l->next) {
+        if (h->kind != HISTORY_ENDPOINT && strcmp(l->name, h->lane) != 0)
+            continue;
+        if (h->until == 0) {
+            l->state = state;
+            snprintf(l->why, sizeof l->why, "%s", h->says);
+        } else if (l->state == state) {
+            l->state = NULL;
+        }
+    }
+    return 0;
+}
+
 /* The runner keeps the name of the account it saw last with the queue. */
 static void open_accounts(struct looking *k)
 {
@@ -109,9 +132,13 @@ static void print_json(const struct looking *k, const struct store_totals *t, bo
     for (const struct lane_line *l = k->lanes; l; l = l->next) {
         textbuf_puts(&b, "{\"name\":");
         textbuf_json(&b, l->name);
-        textbuf_putf(
-            &b, ",\"state\":\"%s\",\"why\":", l->kept.hold_until ? "held" : "open");
-        textbuf_json(&b, l->kept.hold_until ? l->kept.hold_why : NULL);
+        textbuf_putf(&b, ",\"state\":\"%s\",\"why\":",
+                     l->state             ? l->state
+                     : l->kept.hold_until ? "held"
+                                          : "open");
+        textbuf_json(&b, l->state             ? l->why
+                         : l->kept.hold_until ? l->kept.hold_why
+                                              : NULL);
         textbuf_puts(&b, ",\"until\":");
         textbuf_json_time(&b, l->kept.hold_until);
         if (l->modelled) {
@@ -182,7 +209,13 @@ static void print_text(struct looking *k, const struct store_totals *t, bool bus
         printf("halted: %s (\"%s\"); the next run sends one request to see\n",
                h->reason, h->says);
     for (const struct lane_line *l = k->lanes; l; l = l->next) {
-        if (l->kept.hold_until)
+        if (l->state && strcmp(l->state, "closed") == 0)
+            printf("%s: closed (%s); its jobs wait for another model in its tier, or a "
+                   "fallback\n",
+                   l->name, l->why);
+        else if (l->state)
+            printf("%s: one probe at a time (%s)\n", l->name, l->why);
+        else if (l->kept.hold_until)
             printf("%s: held %.0f s more (%s)\n", l->name,
                    (double)(l->kept.hold_until - k->now) / 1000, l->kept.hold_why);
         else if (busy)
@@ -214,8 +247,11 @@ static int status(const struct cmd_args *a, struct looking *k, const struct queu
     if (store_totals(k->st, &t, k->e) < 0 || store_lanes(k->st, on_lane, k, k->e) < 0)
         return -1;
     bool halted = k->accounts && account_halt(k->accounts, k->account, &h, k->e) == 1;
-    (a->json ? print_json(k, &t, queue_busy(q), halted ? &h : NULL)
-             : print_text(k, &t, queue_busy(q), halted ? &h : NULL, a->dir));
+    bool busy = queue_busy(q);
+    if (busy && store_each_history(k->st, t.next_run - 1, on_history, k, k->e) < 0)
+        return -1;
+    (a->json ? print_json(k, &t, busy, halted ? &h : NULL)
+             : print_text(k, &t, busy, halted ? &h : NULL, a->dir));
     return 0;
 }
 

@@ -552,7 +552,14 @@ static void lane_told(struct runner *r, struct live *l)
         textbuf_free(&why);
         lane->told = s;
         if (s == LANE_CLOSED)
-            drop_ready(r, lane, 0); /* read anew, each asks for its fallback */
+            drop_ready(r, lane, 0);       /* read anew, each asks for its fallback */
+        if (s == LANE_CLOSED && r->watch) /* a run says it at its end */
+            tell_line(
+                r->tell, true,
+                "%s is closed (%s): its jobs take their tier's fallback, or wait. "
+                "Name a model that the key may use, then reload the settings "
+                "(SIGHUP)",
+                lane->name, lane->why);
     }
 }
 

@@ -117,6 +117,8 @@ void runner_begin_stop(struct runner *r, enum stop why, const char *says, int64_
 {
     if (r->stop)
         return; /* the first cause wins */
+    if (r->watch)
+        watch_ending(r->watch, why == STOP_RELOAD);
     r->stop = why;
     r->stop_until = until;
     snprintf(r->stop_says, sizeof r->stop_says, "%s", says);
@@ -504,7 +506,7 @@ static void committed(struct runner *r)
                          v->changed, plural(v->changed), plural(v->changed));
             break;
         case MOVE_CANCEL:
-            log_info("%" PRId64 " job%s canceled on request", v->changed,
+            log_info("%" PRId64 " waiting job%s canceled on request", v->changed,
                      plural(v->changed));
             r->tally.queued -= v->changed;
             if (v->changed > 0)
@@ -812,6 +814,7 @@ static void cancel_in_memory(struct runner *r, const char *name)
             if (strcmp(l->job.name, name) != 0 && fnmatch(name, l->job.name, 0) != 0)
                 continue;
             if (l->where == LIVE_OUT) {
+                log_info("job=%s canceled on request; it was out", l->job.name);
                 l->canceled = true;
                 ended_cancel(r, l);
             } else if (l->where == LIVE_READY) {
@@ -1460,6 +1463,8 @@ static int start(struct runner *r, struct err *e)
         uv_signal_start(&r->sighup, on_hangup, SIGHUP);
     else if (!ignores_hangup())
         uv_signal_start(&r->sighup, on_signal, SIGHUP); /* its terminal is gone */
+    if (r->live)
+        watch_ready(r->watch); /* a reload is over; what is there was known before */
     uv_timer_start(&r->beat, on_beat, 200, 200);
     tell_event(r->tell, "run_started", r->wall0,
                "\"run\":%" PRId64 ",\"queued\":%" PRId64, r->run, r->tally.queued);
@@ -1606,11 +1611,13 @@ static int last_words(struct runner *r, struct err *e)
                   r->tally.sent > 0 ? this_run : " sent nothing");
     beside_tell(r, &t);
     if (t.doubt > 0 && r->stop != STOP_CONSENT)
-        tell_line(
-            r->tell, false,
-            "%" PRId64 " attempts are in doubt: they may have cost between $%s and "
-            "$%s",
-            t.doubt, catalog_usd(t.doubt_low, low), catalog_usd(t.doubt_high, high));
+        tell_line(r->tell, false,
+                  "%" PRId64
+                  " attempt%s in doubt: between $%s and $%s may have been spent on "
+                  "%s; once you have checked, `nightmill settle %s`",
+                  t.doubt, t.doubt == 1 ? " is" : "s are",
+                  catalog_usd(t.doubt_low, low), catalog_usd(t.doubt_high, high),
+                  t.doubt == 1 ? "it" : "them", r->o->queue->root);
     tell_why(r, left);
     if (r->results_failed && r->stop != STOP_RESULTS)
         tell_line(

@@ -19,7 +19,7 @@ enum {
     RESCAN_MS = 300000,     /* though nothing stirred: not every change is told */
     BLIND_RESCAN_MS = 5000, /* where a directory cannot be watched */
     QUIET_MS = 2000,        /* of nothing to send: then what was for haste is let go */
-    STATUS_MS = 5000,
+    STATUS_MS = 1000,
     STATUS_MAX = 400,
 };
 
@@ -167,8 +167,6 @@ void watch_stop(struct watch *w)
         }
         w->bucket[i] = NULL;
     }
-    if (w)
-        sd_notify(0, "STOPPING=1");
 }
 
 void watch_free(struct watch *w)
@@ -243,6 +241,15 @@ void watch_ready(struct watch *w)
     sd_notify(0, "READY=1");
 }
 
+void watch_ending(struct watch *w, bool reload)
+{
+    (void)w;
+    if (reload)
+        sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, uv_hrtime() / 1000);
+    else
+        sd_notify(0, "STOPPING=1");
+}
+
 /* A service waits most of its time: without connections, and without the memory that a
  * busy hour took. */
 static void rest(struct watch *w)
@@ -273,12 +280,16 @@ void watch_beat(struct watch *w)
     if (now < w->status_at)
         return;
     w->status_at = now + STATUS_MS;
+    const char *waits = r->out > 0  ? ""
+                        : *r->waits ? r->waits
+                        : r->paused ? "paused"
+                                    : "";
     snprintf(says, sizeof says,
              "%" PRId64 " done, %" PRId64 " failed, %" PRId64
              " parked, %d in flight, %" PRId64 " waiting%s%.200s",
              r->tally.done, r->tally.failed, r->tally.parked, r->out,
              r->tally.queued > r->out ? r->tally.queued - r->out : 0,
-             r->out == 0 && *r->waits ? "; " : "", r->out == 0 ? r->waits : "");
+             *waits ? "; " : "", waits);
     if (strcmp(says, w->status) == 0)
         return;
     snprintf(w->status, sizeof w->status, "%s", says);

@@ -34,8 +34,9 @@ bool watch_scan_due(struct watch *w, int64_t *at);
 /* Is the queue's directory still the one that it was? Not after an unmount. */
 bool watch_same_root(const struct watch *w);
 
-/* The service manager, where there is one that listens. */
+/* The service manager, where there is one that listens. A reload ends with `ready`. */
 void watch_ready(struct watch *w);
+void watch_ending(struct watch *w, bool reload);
 void watch_beat(struct watch *w); /* status and watchdog, several times a second */
 
 #endif
