@@ -146,7 +146,8 @@ struct runner {
     struct watch *watch;            /* NULL: the run ends when nothing can move */
     bool live;                      /* watch: the first scan is over */
     bool paused;                    /* on request */
-    bool closed;                    /* outside of the window's hours */
+    bool closed;                    /* outside of the window's hours, or soon */
+    bool hours_over;                /* told that it is outside of them */
     int64_t closed_until, hours_at; /* wall; hours_at: looked at again */
     bool consent_missing, accepted; /* watch: changed jobs wait for a person; may go */
     bool money_told;

@@ -936,6 +936,18 @@ static void keep_hours(struct runner *r)
     if (r->o->hours == NULL || wall < r->hours_at)
         return;
     bool open = hours_open(r->o->hours, wall, &edge);
+    if (open == r->hours_over) {
+        char at[32] = "";
+        time_t t = (time_t)(edge / 1000);
+        struct tm tm;
+        strftime(at, sizeof at, "%a %H:%M", localtime_r(&t, &tm));
+        r->hours_over = !open;
+        tell_line(
+            r->tell, false,
+            open ? "window.open has begun: jobs are sent until %s"
+                 : "outside of window.open: jobs are taken in, and sent from %s on",
+            at);
+    }
     r->closed = !open || (edge > 0 && wall + time_out(r, edge) >= edge);
     r->closed_until = edge; /* closed before its time: the edge is looked at again */
     r->hours_at = wall + 1000;

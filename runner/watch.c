@@ -121,9 +121,10 @@ static void begin(struct watch *w, struct watched *d)
     if (rc == 0 || rc == UV_ENOENT || w->blind_told)
         return;
     w->blind_told = true;
-    log_warn("dir=%s cannot be watched (%s); it is looked through every %d s instead. "
-             "Raise fs.inotify.max_user_watches",
-             d->path, uv_strerror(rc), BLIND_RESCAN_MS / 1000);
+    log_warn("dir=%s cannot be watched (%s); all is looked through every %d s instead. "
+             "Raise fs.inotify.%s",
+             d->path, uv_strerror(rc), BLIND_RESCAN_MS / 1000,
+             rc == UV_EMFILE ? "max_user_instances" : "max_user_watches");
 }
 
 void watch_dir(void *arg, const char *full)

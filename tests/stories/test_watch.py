@@ -1,12 +1,14 @@
 """A queue that is watched: jobs come, change and go while the runner is at work."""
 import os
+import re
 import shutil
 import signal
 import socket
+import subprocess
 import time
 import unittest
 
-from story import (AGAIN, DONE, FAILED, OPUS, SLOWER, SONNET, Story, body,
+from story import (AGAIN, DONE, FAILED, OPUS, SLOWER, SONNET, Running, Story, body,
                    line, lines, paced, wait_until)
 
 
@@ -175,6 +177,23 @@ class Files(Watching):
         self.has("d0/b")
         self.ended(r)
 
+
+    def test_where_the_kernel_watches_no_more_it_looks_by_itself(self):
+        few = ["unshare", "--user", "--map-root-user", "sh", "-c",
+               'echo 2 > /proc/sys/user/max_inotify_watches && exec "$@"', "sh"]
+        if subprocess.run([*few, "true"], capture_output=True, check=False).returncode:
+            self.skipTest("no user namespaces here")
+        for n in range(4):
+            self.q.write(f"d{n}/a.md", f"number {n}")
+        r = Running(few + self.q.command("watch"), self.q.env, self.q.base)
+        self.addCleanup(lambda: r.process.poll() is None and r.process.kill())
+        self.has(*(f"d{n}/a" for n in range(4)))
+        wait_until(lambda: re.search(r"d\d cannot be watched .* looked through every 5 s instead\. "
+                                     r"Raise fs\.inotify\.max_user_watches", r.so_far()))
+        for n in range(4):
+            self.q.write(f"d{n}/b.md", f"one more {n}")
+        self.has(*(f"d{n}/b" for n in range(4)))
+        self.ended(r)
 
     def test_while_nothing_is_to_do_no_connection_is_kept(self):
         r = self.ready()
@@ -371,7 +390,8 @@ class Waiting(Watching):
         r = self.watch(self.q)
         wait_until(lambda: os.path.exists(self.q.at(".nightmill/queue.db")) and
                    self.q.status()["jobs"]["queued"] == 1)
-        wait_until(lambda: "outside of window.open" in r.so_far())
+        wait_until(lambda: re.search(rf"outside of window\.open: jobs are taken in, and sent "
+                                     rf"from \w+ {hour:02}:00 on\n", r.so_far()))
         self.assertEqual(0, self.s.requests())
         self.q.write("nightmill.ini", "[window]\nopen = 00:00-24:00\n")
         r.signal(signal.SIGHUP)
