@@ -6,6 +6,7 @@
 #include "jobs/textbuf.h"
 #include "runner/err.h"
 #include "runner/shared.h"
+#include "runner/when.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -192,7 +193,7 @@ static void print_some(struct looking *k, enum job_state s, int64_t count,
 static void print_text(struct looking *k, const struct store_totals *t, bool busy,
                        const struct account_halt *h, const char *dir)
 {
-    char low[CATALOG_USD_MAX], high[CATALOG_USD_MAX], spent[CATALOG_USD_MAX];
+    char low[CATALOG_USD_MAX], high[CATALOG_USD_MAX], spent[CATALOG_USD_MAX], span[40];
     printf("%s: %" PRId64 " queued, %" PRId64 " in flight, %" PRId64 " done, %" PRId64
            " failed, %" PRId64 " parked, %" PRId64 " gone%s\n",
            dir, t->jobs[JOB_QUEUED], t->jobs[JOB_IN_FLIGHT], t->jobs[JOB_DONE],
@@ -216,8 +217,9 @@ static void print_text(struct looking *k, const struct store_totals *t, bool bus
         else if (l->state)
             printf("%s: one probe at a time (%s)\n", l->name, l->why);
         else if (l->kept.hold_until)
-            printf("%s: held %.0f s more (%s)\n", l->name,
-                   (double)(l->kept.hold_until - k->now) / 1000, l->kept.hold_why);
+            printf("%s: held %s more (%s)\n", l->name,
+                   when_span(l->kept.hold_until - k->now, span, sizeof span),
+                   l->kept.hold_why);
         else if (busy)
             printf("%s: jobs wait%s%s\n", l->name, *l->paced ? "; " : "", l->paced);
         else

@@ -1,5 +1,7 @@
 #include "runner/lane.h"
 
+#include "runner/when.h"
+
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -59,6 +61,7 @@ const char *lane_state_name(enum lane_state s)
 const char *lane_says(const struct lane *l, int64_t now, char *buf, size_t size)
 {
     int64_t at;
+    char span[40];
     switch (lane_state(l, now, &at)) {
     case LANE_OPEN:
         snprintf(buf, size, "open");
@@ -70,7 +73,8 @@ const char *lane_says(const struct lane *l, int64_t now, char *buf, size_t size)
         snprintf(buf, size, "%s", l->pace_says);
         break;
     case LANE_HELD:
-        snprintf(buf, size, "held %.1f s more (%s)", (double)(at - now) / 1000, l->why);
+        snprintf(buf, size, "held %s more (%s)", when_span(at - now, span, sizeof span),
+                 l->why);
         break;
     case LANE_TRIPPED:
         snprintf(buf, size, "one probe at a time after %d failures in a row (%s)",

@@ -135,7 +135,8 @@ static void on_command_end(void *arg, enum checkrun_end end, const char *why)
     struct runner *r = arg;
     r->checks_running--;
     if (end != CHECKRUN_PASS)
-        log_warn("notify.on_finish: %s", why);
+        log_warn("notify.on_finish: %s",
+                 strncmp(why, "the check ", 10) == 0 ? why + 10 : why);
 }
 
 static void command(struct runner *r, int code, const struct store_totals *t,
@@ -199,8 +200,9 @@ static void put_metrics(struct runner *r, struct textbuf *b, int code,
                         const struct store_totals *t)
 {
     struct textbuf queue = {0};
-    char usd[CATALOG_USD_MAX];
-    label(&queue, r->o->queue->root);
+    char usd[CATALOG_USD_MAX], root[PATH_MAX];
+    /* The same, whatever directory it was named from. */
+    label(&queue, realpath(r->o->queue->root, root) ? root : r->o->queue->root);
     const char *q = queue.at ? queue.at : "";
     metric(b, "nightmill_jobs", "gauge", "Jobs of the queue by state.");
     for (int i = 0; i < JOB_STATE_COUNT; i++)

@@ -7,6 +7,7 @@
 #include "runner/key.h"
 #include "runner/log.h"
 #include "runner/messages.h"
+#include "runner/when.h"
 
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -1590,19 +1591,6 @@ static int exit_code(const struct runner *r, const struct store_totals *t)
     return failed ? EXIT_SOME_FAILED : EXIT_ALL_DONE;
 }
 
-/* 2.4 s, 95 min, 8 h 5 min */
-static const char *span_text(int64_t ms, char *buf, size_t size)
-{
-    int64_t min = (ms + 30000) / 60000;
-    if (ms < 120000)
-        snprintf(buf, size, "%.1f s", (double)ms / 1000);
-    else if (min < 120)
-        snprintf(buf, size, "%" PRId64 " min", min);
-    else
-        snprintf(buf, size, "%" PRId64 " h %" PRId64 " min", min / 60, min % 60);
-    return buf;
-}
-
 static int last_words(struct runner *r, struct err *e)
 {
     struct store_totals t;
@@ -1614,7 +1602,7 @@ static int last_words(struct runner *r, struct err *e)
     int code = exit_code(r, &t);
     catalog_usd(r->tally.spent, usd);
     snprintf(this_run, sizeof this_run, ": %" PRId64 " done for $%s in %s",
-             r->tally.done, usd, span_text(runner_elapsed(r), span, sizeof span));
+             r->tally.done, usd, when_span(runner_elapsed(r), span, sizeof span));
     if (r->stop != STOP_CONSENT) /* there the sentence says it all */
         tell_line(r->tell, code != EXIT_ALL_DONE && code != EXIT_AGAIN,
                   "%" PRId64 " done, %" PRId64 " failed, %" PRId64 " parked, %" PRId64

@@ -1,6 +1,6 @@
 #include "runner/when.h"
 
-#include <stddef.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,4 +42,16 @@ int when_read(const char *text, int64_t now, int64_t *ret)
     int64_t offset = (h * 60 + m) * 60 * (*more == '-' ? -1 : 1);
     *ret = ((int64_t)timegm(&tm) - offset) * 1000;
     return 0;
+}
+
+const char *when_span(int64_t ms, char *buf, size_t size)
+{
+    int64_t min = (ms + 30000) / 60000;
+    if (ms < 120000)
+        snprintf(buf, size, "%.1f s", (double)ms / 1000);
+    else if (min < 120)
+        snprintf(buf, size, "%" PRId64 " min", min);
+    else
+        snprintf(buf, size, "%" PRId64 " h %" PRId64 " min", min / 60, min % 60);
+    return buf;
 }

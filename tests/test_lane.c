@@ -280,6 +280,11 @@ static void a_lane_says_in_words_why_it_waits(void **state)
     ends(&l, VERDICT_RATE_LIMITED, "slow down", 2400, false, 1000);
     assert_says(&l, 1000, "held 2.4 s more (rate limited: slow down)");
     assert_says(&l, 3350, "held 0.1 s more (rate limited: slow down)");
+    ends(&l, VERDICT_RATE_LIMITED, "slow down", 3000000, false, 4000);
+    assert_says(&l, 4000, "held 50 min more (rate limited: slow down)");
+    ends(&l, VERDICT_RATE_LIMITED, "slow down", 8 * HOUR + 300000, false, 4000);
+    assert_says(&l, 4000, "held 8 h 5 min more (rate limited: slow down)");
+    l.hold_until = 4000;
     for (int i = 0; i < LANE_TRIP; i++)
         ends(&l, VERDICT_OVERLOADED, "Overloaded", -1, false, 5000 + i * 100);
     assert_says(

@@ -91,6 +91,7 @@ class Notify(Story):
 
     def test_a_file_for_prometheus_is_written_whole(self):
         path = os.path.join(self.q.base, "nightmill.prom")
+        self.q.path += "/../queue"  # one label, from wherever it is named
         self.assert_exit(DONE, self.q.run(sets=[f"notify.textfile={path}"]))
         self.assertEqual([], [n for n in os.listdir(self.q.base) if n.endswith(".tmp")])
         with open(path) as f:

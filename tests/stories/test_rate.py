@@ -75,7 +75,7 @@ class Rate(Story):
         self.assertEqual(("opus-5.5", "held"), (lane["name"], lane["state"]))
         self.assertIn("rate limited", lane["why"])
         left = paced(r"\d", r"\d+")
-        self.assertRegex(self.q.tell("status").out, rf"opus-5\.5: held {left} s more \(rate")
+        self.assertRegex(self.q.tell("status").out, rf"opus-5\.5: held {left}(\.\d)? s more \(rate")
         r.terminate()
         before = time.monotonic()
         ended = r.wait()
