@@ -901,6 +901,9 @@ static void say_about_basis(struct plan *p)
              n >= 200 ? "; a canary measures it: nightmill run --first 50, then plan "
                         "again"
                       : "");
+    else if (p->total.measured == 0)
+        sayf(p, "this is a guess: fewer than %d jobs like these were answered",
+             FORECAST_MEASURED);
     else
         sayf(p,
              "of these %" PRId64 " job%s, %" PRId64 " rest on a guess: fewer than %d "

@@ -79,7 +79,10 @@ static int settle(const struct cmd_args *a, const struct queue *q, struct err *e
         rc = store_apply(st, &s.moves, NULL, e);
     if (rc == 0 && s.moves.count > 0)
         rc = bill(st, &s.moves, q->state, e);
-    if (rc == 0)
+    if (rc == 0 && s.moves.count == 0)
+        fprintf(stderr, "nightmill: nothing was done: no attempt of %s is in doubt\n",
+                a->names_len > 0 ? a->names[0] : a->dir);
+    else if (rc == 0)
         fprintf(stderr,
                 "nightmill: %zu attempt%s in doubt no more; up to $%s are free again "
                 "under the ceilings\n",

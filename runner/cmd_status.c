@@ -187,7 +187,8 @@ static void print_some(struct looking *k, enum job_state s, int64_t count,
     k->shown = 0;
     store_each_in(k->st, s, SHOWN_MAX, on_job, k, k->e);
     if (count > k->shown)
-        printf("  ... and %" PRId64 " more\n", count - k->shown);
+        printf("  ... and %" PRId64 " more; nightmill report has them by cause\n",
+               count - k->shown);
 }
 
 static void print_text(struct looking *k, const struct store_totals *t, bool busy,

@@ -72,8 +72,16 @@ static void learn(struct runner *r, struct lane *lane, const struct answer *a)
     lane->rpm = x.limit[LIMIT_REQUESTS];
     lane->itpm = x.limit[LIMIT_INPUT];
     lane->otpm = x.limit[LIMIT_OUTPUT];
-    log_info("lane=%s limits rpm=%" PRId64 " itpm=%" PRId64 " otpm=%" PRId64,
-             lane->name, lane->rpm, lane->itpm, lane->otpm);
+    const struct {
+        const char *name;
+        int64_t limit;
+    } told[] = {{"rpm", lane->rpm}, {"itpm", lane->itpm}, {"otpm", lane->otpm}};
+    char text[120] = "";
+    for (size_t i = 0, n = 0; i < 3; i++)
+        if (told[i].limit > 0)
+            n += (size_t)snprintf(text + n, sizeof text - n, " %s=%" PRId64,
+                                  told[i].name, told[i].limit);
+    log_info("lane=%s limits%s", lane->name, *text ? text : " are not told");
     struct account_lane kept = {
         .hold_until = 0, .rpm = lane->rpm, .itpm = lane->itpm, .otpm = lane->otpm};
     if (account_lane_set(r->o->accounts, r->account, lane->name, &kept, &e) < 0)

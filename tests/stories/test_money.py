@@ -79,6 +79,8 @@ class Ceilings(Money):
         told = self.q.tell("settle")
         self.assert_exit(DONE, told)
         self.assertRegex(told.err, r"1 attempt in doubt no more; up to \$0\.00\d+ are free")
+        again = self.q.tell("settle", "nobody")
+        self.assertIn("nothing was done: no attempt of nobody is in doubt\n", again.err)
         self.assertEqual(0, self.q.status()["in_doubt"]["attempts"])
         self.assert_exit(AGAIN, self.q.run(sets=["budget.day=0.0045"]))
         self.assertGreaterEqual(self.q.status()["jobs"]["done"], 1)

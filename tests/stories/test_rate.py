@@ -29,6 +29,7 @@ class Rate(Story):
         ended = self.q.run()
         self.assert_exit(DONE, ended)
         told = paced(r"(3\.0|2\.9)", r"[98]\.\d")
+        self.assertNotRegex(ended.err, r"limits .*pm=-?[01]\b")  # what is not told is not made up
         self.assertRegex(ended.err, rf"lane=opus-5\.5 held {told} s more \(rate limited")
         at = self.refused_at()
         after = [t for t in self.starts(OPUS) if t > at]

@@ -359,6 +359,22 @@ class Settings(Watching):
 
 
 class Waiting(Watching):
+    def test_a_model_that_is_refused_is_told_at_once_and_status_knows(self):
+        self.q.write("nightmill.ini", "[tier standard]\nmodel = claude-zebra\n")
+        os.chmod(self.q.at("nightmill.ini"), 0o600)
+        self.q.write("a.md", "Who is there?")
+        r = self.watch(self.q, "--quiet")
+        wait_until(lambda: re.search(r"^nightmill: claude-zebra is closed \(model denied: .*\): its "
+                                     r"jobs take their tier's fallback, or wait\. Name a model "
+                                     r"that the key may use, then reload", r.so_far(), re.M))
+        wait_until(lambda: "claude-zebra: closed (model denied" in self.q.tell("status").out)
+        lane, = self.q.status()["lanes"]
+        self.assertEqual(("claude-zebra", "closed"), (lane["name"], lane["state"]))
+        self.q.remove("nightmill.ini")
+        r.signal(signal.SIGHUP)
+        self.has("a")
+        self.ended(r)
+
     def test_out_of_credit_it_waits_and_goes_on_by_itself(self):
         r = self.ready(sets=["limits.credit_probe=1s"])
         self.s.credit(set=0)
