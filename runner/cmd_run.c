@@ -71,19 +71,31 @@ static int closing_time(const struct cmd_args *a, const struct conf *conf,
     return 0;
 }
 
-/* 1: it is, and that was said; the store's own trouble is in `e`. */
+/* What a runner was asked and did not live to take up: this one will, and at once. */
+static int on_request(void *arg, const struct store_request *q)
+{
+    bool *paused = arg;
+    if (strcmp(q->verb, "pause") == 0 || strcmp(q->verb, "resume") == 0)
+        *paused = *q->verb == 'p';
+    return 0;
+}
+
+/* It is, and that was said; or the store's own trouble is in `e`. */
 static bool paused(const struct cmd_args *a, struct store *st, struct err *e)
 {
     char since[40];
     if (store_meta(st, "paused", since, sizeof since, e) < 0)
         return true;
-    if (*since && !a->quiet)
+    bool yes = *since != '\0';
+    if (store_each_request(st, on_request, &yes, e) < 0)
+        return true;
+    if (yes && !a->quiet)
         fprintf(
             stderr,
             "nightmill: nothing was sent: %s is paused; `nightmill resume %s`, then "
             "run it again\n",
             a->dir, a->dir);
-    return *since != '\0';
+    return yes;
 }
 
 static int run(const struct cmd_args *a, const struct conf *conf, struct queue *q,

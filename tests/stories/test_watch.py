@@ -266,6 +266,17 @@ class People(Watching):
         self.assertLess(sent, 400)
         self.assert_each_once(self.s, 400)
 
+    def test_what_a_runner_did_not_live_to_take_up_the_next_one_does(self):
+        r = self.ready()
+        self.q.tell("pause")
+        wait_until(lambda: "paused on request" in r.so_far())
+        r.signal(signal.SIGSTOP)
+        self.q.tell("resume")
+        r.kill()
+        self.q.write("b.md", "b")
+        self.assert_exit(DONE, self.q.run())
+        self.assertTrue(self.q.text("b"))
+
     def test_retry_and_cancel_are_taken_up(self):
         self.s.fault("400", match="spoiled", name="spoiled")
         r = self.ready()
@@ -404,10 +415,9 @@ class Waiting(Watching):
         os.chmod(self.q.at("nightmill.ini"), 0o600)
         self.q.write("a.md", "Later.")
         r = self.watch(self.q)
-        wait_until(lambda: os.path.exists(self.q.at(".nightmill/queue.db")) and
-                   self.q.status()["jobs"]["queued"] == 1)
         wait_until(lambda: re.search(rf"outside of window\.open: jobs are taken in, and sent "
                                      rf"from \w+ {hour:02}:00 on\n", r.so_far()))
+        wait_until(lambda: self.q.status()["jobs"]["queued"] == 1)
         self.assertEqual(0, self.s.requests())
         self.q.write("nightmill.ini", "[window]\nopen = 00:00-24:00\n")
         r.signal(signal.SIGHUP)
