@@ -3,6 +3,7 @@
 #include "jobs/appender.h"
 #include "runner/effect.h"
 #include "runner/err.h"
+#include "runner/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +25,7 @@ struct answers {
     int64_t committed; /* the file's length, as far as rows may point into it */
     struct hole *holes;
     size_t holes_len, holes_size;
+    bool told; /* that nothing can be given back */
     char *lent;
     size_t lent_size;
 };
@@ -66,6 +68,16 @@ void answers_close(struct answers *a)
 
 /* --- adding --- */
 
+bool answers_known(struct answers *a, int64_t end)
+{
+    bool lost = a->committed < end;
+    if (lost)
+        a->committed = end; /* what lies between reads as no answer */
+    else if (end == 0 && a->committed > 0 && ftruncate(a->fd, 0) == 0)
+        a->committed = 0; /* of a store that is no more */
+    return lost;
+}
+
 int answers_begin(struct answers *a, struct err *e)
 {
     a->holes_len = 0;
@@ -81,21 +93,29 @@ int64_t answers_add(struct answers *a, const char *bytes, size_t len)
     return at;
 }
 
+int64_t answers_added(const struct answers *a)
+{
+    int64_t end = appender_end(&a->end);
+    return end > a->committed ? end : 0;
+}
+
 int answers_sync(struct answers *a, bool sync, bool *full, struct err *e)
 {
     int64_t more = appender_end(&a->end) - a->committed;
     if (more == 0)
         return 0;
     effect_before("write answers", (long long)more);
-    int rc = appender_flush(&a->end);
+    int rc = appender_flush(&a->end), why = errno;
     effect_after("write answers", (long long)more);
     if (rc == 0 && sync) {
         effect_before("sync answers", (long long)more);
         rc = fdatasync(a->fd);
+        why = errno;
         effect_after("sync answers", (long long)more);
     }
     if (rc == 0)
         return 0;
+    errno = why;
     if (full)
         *full = errno == ENOSPC || errno == EDQUOT;
     return failed(a, "be written", e);
@@ -118,7 +138,13 @@ static void give_back(struct answers *a)
         int64_t at = a->holes[i].at, end = at + a->holes[i].len;
         for (k = i + 1; k < a->holes_len && a->holes[k].at <= end; k++)
             end = a->holes[k].at + a->holes[k].len;
-        fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, end - at);
+        if (fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, end - at) <
+                0 &&
+            !a->told) {
+            log_warn("%s: the room of what is forgotten stays in use: %s", a->path,
+                     strerror(errno));
+            a->told = true;
+        }
     }
     a->holes_len = 0;
 }
@@ -173,5 +199,10 @@ const char *answers_read(struct answers *a, int64_t at, size_t len, struct err *
         got += (size_t)n;
     }
     a->lent[len] = '\0';
+    if (memchr(a->lent, '\0', len)) { /* no JSON has one */
+        err_set(e, ERR_STORE, "%s does not have it any more (forgotten meanwhile?)",
+                a->path);
+        return NULL;
+    }
     return a->lent;
 }

@@ -20,6 +20,11 @@ struct answers;
 
 /* `write`: the file is made where it is not, and may be added to. */
 struct answers *answers_open(const char *dir, bool write, struct err *e);
+
+/* Rows point into the file up to `end`; 0: none does. What is added from here on lies
+ * behind that, also in a file that lost its end, so that no row ever tells another's
+ * answer. True where it lost it. For the one who writes. */
+bool answers_known(struct answers *a, int64_t end);
 void answers_close(struct answers *a); /* NULL is fine */
 
 /* --- for the one who applies a list --- */
@@ -35,6 +40,9 @@ int64_t answers_add(struct answers *a, const char *bytes, size_t len);
  * the disk had no room. */
 int answers_sync(struct answers *a, bool sync, bool *full, struct err *e);
 
+/* Where the file ends with what was added; 0: nothing was. */
+int64_t answers_added(const struct answers *a);
+
 /* The list is committed: what was added stays, what was forgotten goes. */
 void answers_committed(struct answers *a);
 
@@ -43,7 +51,8 @@ void answers_forget(struct answers *a, int64_t at, int64_t len);
 
 /* --- for all --- */
 
-/* Lent until the next call; NULL: it is not there any more, or no memory. */
+/* Lent until the next call. NULL: the file is too short or cannot be read, its bytes were
+ * given back since the row was read, or no memory. */
 const char *answers_read(struct answers *a, int64_t at, size_t len, struct err *e);
 
 #endif

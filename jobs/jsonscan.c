@@ -68,18 +68,15 @@ static unsigned plain_bytes(const char *p)
 }
 
 /* Are these bytes all plain? As signed numbers, what is not ASCII lies below the controls.
- * Vectors of the compiler, which it makes of what the machine has. */
+ * A vector of the compiler, which it makes of what the machine has. */
 typedef signed char bytes16 __attribute__((vector_size(16)));
-enum { WIDE = 64 };
+enum { WIDE = sizeof(bytes16) };
 static bool all_plain(const char *p)
 {
-    bytes16 special = {0};
-    for (int i = 0; i < WIDE; i += 16) {
-        bytes16 v;
-        memcpy(&v, p + i, sizeof v);
-        special |= (v < 0x20) | (v == '"') | (v == '\\');
-    }
+    bytes16 v;
     uint64_t any[2];
+    memcpy(&v, p, sizeof v);
+    bytes16 special = (v < 0x20) | (v == '"') | (v == '\\');
     memcpy(any, &special, sizeof any);
     return (any[0] | any[1]) == 0;
 }

@@ -212,7 +212,7 @@ static void put_line(struct textbuf *b, const struct store_result *x, bool bulk_
         textbuf_puts(b, ",\"message\":");
         put_message(b, x->message, x->message_len);
     }
-    if (x->job.state != JOB_DONE) {
+    if (x->job.state != JOB_DONE || x->lost) {
         textbuf_puts(b, ",\"error\":");
         put_error(b, x);
     }

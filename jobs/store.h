@@ -166,6 +166,8 @@ void moves_free(struct moves *m);  /* the moves, not what they borrow */
 enum store_use {
     STORE_RUN, /* read and write: the holder of the queue's lock */
     STORE_ASK, /* read, and leave requests for the runner */
+    STORE_TRY, /* as STORE_RUN, of what store_copy() made: results come without their long
+                  answers, which were not copied */
 };
 
 /* Once, before anything is opened: SQLite keeps no books of its memory, which would take a
@@ -177,15 +179,15 @@ void store_set_up(void);
 struct store *store_open(const char *dir, enum store_use use, bool sync, struct err *e);
 void store_close(struct store *st); /* NULL is fine */
 
-/* The store of DIR as it stands, copied whole into TO (which has none yet), to try out
- * there what a run would do. Beside a runner that is at work. */
+/* The store of DIR as it stands, but for its long answers, copied into TO (which has none
+ * yet), to try out there what a run would do. Beside a runner that is at work. */
 int store_copy(const char *dir, const char *to, struct err *e);
 
 /* One transaction: all of it, or nothing and -1. Any thread, one at a time. With
  * `*full` the disk had no room. */
 int store_apply(struct store *st, struct moves *m, bool *full, struct err *e);
 
-/* Close a run's work: everything back into the one file. */
+/* Close a run's work: everything back into the database's one file. */
 void store_checkpoint(struct store *st);
 
 /* --- reading: never while a list is being applied through the same handle --- */
@@ -274,6 +276,7 @@ struct store_result {
     struct store_attempt last; /* id 0: never sent */
     const char *message;       /* NULL: none */
     size_t message_len;
+    bool lost; /* it was stored, and cannot be read any more: job.says and .type tell */
 };
 typedef int store_result_fn(void *arg, const struct store_result *r);
 int store_each_result(struct store *st, int64_t seq, int64_t source,

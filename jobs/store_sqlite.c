@@ -8,6 +8,7 @@
 #include "jobs/files.h"
 #include "runner/effect.h"
 #include "runner/err.h"
+#include "runner/log.h"
 
 #include <inttypes.h>
 #include <sqlite3.h>
@@ -511,6 +512,8 @@ struct store {
     sqlite3_stmt *w[W_COUNT], *r[R_COUNT];
     struct answers *answers;
     bool sync;
+    enum store_use use;
+    char lost[400];
     int64_t next_seq;
     struct twin twins[TWINS];
     char *lent[LENT_MAX]; /* what store_source() and store_find() gave last */
@@ -622,6 +625,20 @@ static int open_writer(struct store *st, const char *dir, bool sync, struct err 
     return 0;
 }
 
+/* How far rows point into the file of long answers is told with each list that adds to it.
+ * A store copied without that file, say, is not a reason to mix answers up. */
+static int know_answers(struct store *st, const char *dir, struct err *e)
+{
+    char end[24];
+    if (store_meta(st, "answers_end", end, sizeof end, e) < 0)
+        return -1;
+    if (answers_known(st->answers, strtoll(end, NULL, 10)))
+        log_error("%s/answers is shorter than the store says: long answers of earlier "
+                  "runs are lost; was queue.db copied or put back without it?",
+                  dir);
+    return 0;
+}
+
 void store_set_up(void)
 {
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
@@ -635,14 +652,16 @@ struct store *store_open(const char *dir, enum store_use use, bool sync, struct 
         return NULL;
     }
     snprintf(st->path, sizeof st->path, "%s/queue.db", dir);
+    bool write = use != STORE_ASK;
     st->sync = sync;
-    if ((st->answers = answers_open(dir, use == STORE_RUN, e)) == NULL)
+    st->use = use;
+    if ((st->answers = answers_open(dir, write, e)) == NULL)
         goto bad;
-    if (use == STORE_RUN && open_writer(st, dir, sync, e) < 0)
+    if (write && open_writer(st, dir, sync, e) < 0)
         goto bad;
     /* One connection for both, with its one cache: a reader of its own would throw its
      * cache away at every commit. */
-    if (use == STORE_RUN)
+    if (write)
         st->reader = st->writer;
     else if (connect_to(st->path, SQLITE_OPEN_READWRITE, "PRAGMA synchronous = FULL",
                         &st->reader, e) < 0)
@@ -654,7 +673,8 @@ struct store *store_open(const char *dir, enum store_use use, bool sync, struct 
             "up to date");
         goto bad;
     }
-    if (prepare(st->reader, st->r, read_sql, R_COUNT, e) < 0)
+    if (prepare(st->reader, st->r, read_sql, R_COUNT, e) < 0 ||
+        (use == STORE_RUN && know_answers(st, dir, e) < 0))
         goto bad;
     return st;
 
@@ -1574,18 +1594,27 @@ static int (*const appliers[])(struct store *, struct move *) = {
     [MOVE_HISTORY] = apply_history,
 };
 
+static int apply_answers_end(struct store *st)
+{
+    char end[24];
+    snprintf(end, sizeof end, "%" PRId64, answers_added(st->answers));
+    return apply_meta(st, "answers_end", end);
+}
+
 int store_apply(struct store *st, struct moves *m, bool *full, struct err *e)
 {
     int64_t seq = st->next_seq;
     struct err apart = {0};
     bool no_room = false;
-    int rc = answers_begin(st->answers, e) < 0 || run(st, W_BEGIN) < 0 ? -1 : 0;
+    int rc = answers_begin(st->answers, &apart) < 0 || run(st, W_BEGIN) < 0 ? -1 : 0;
     struct move *v = m->first;
     for (; rc == 0 && v; v = v->next)
         rc = appliers[v->kind](st, v);
     /* A row never points to what is not there. */
     if (rc == 0)
         rc = answers_sync(st->answers, st->sync, &no_room, &apart);
+    if (rc == 0 && answers_added(st->answers) > 0)
+        rc = apply_answers_end(st);
     if (rc == 0) {
         effect_before("commit", (long long)m->count);
         rc = run(st, W_COMMIT) < 0 ? -1 : 0;
@@ -1905,6 +1934,27 @@ int store_ledger(struct store *st, enum store_by by, store_entry_fn *fn, void *a
     return finish(st, q, rc, e);
 }
 
+/* One that cannot be read is that job's trouble, and stops nobody else. */
+static void long_answer(struct store *st, sqlite3_stmt *q, int c,
+                        struct store_result *r)
+{
+    struct err e = {0};
+    r->message_len = (size_t)sqlite3_column_int64(q, c + 1);
+    r->message = answers_read(st->answers, sqlite3_column_int64(q, c), r->message_len,
+                              &e);
+    if (r->message)
+        return;
+    r->message_len = 0;
+    r->lost = true;
+    snprintf(st->lost, sizeof st->lost,
+             "its answer was stored and is lost: %.240s; a change of its file sends it "
+             "again",
+             e.text);
+    r->job.type = "answer_lost";
+    r->job.says = st->lost;
+    log_error("job=%s %s", r->job.name, st->lost);
+}
+
 static int result_rows(struct store *st, sqlite3_stmt *q, store_result_fn *fn,
                        void *arg, struct err *e)
 {
@@ -1917,15 +1967,8 @@ static int result_rows(struct store *st, sqlite3_stmt *q, store_result_fn *fn,
         c += ATTEMPT_COLUMN_COUNT;
         r.message = sqlite3_column_blob(q, c);
         r.message_len = (size_t)sqlite3_column_bytes(q, c);
-        if (sqlite3_column_type(q, c + 1) != SQLITE_NULL) {
-            r.message_len = (size_t)sqlite3_column_int64(q, c + 2);
-            r.message = answers_read(st->answers, sqlite3_column_int64(q, c + 1),
-                                     r.message_len, e);
-            if (r.message == NULL) {
-                finish(st, q, SQLITE_ROW, NULL);
-                return -1;
-            }
-        }
+        if (sqlite3_column_type(q, c + 1) != SQLITE_NULL && st->use != STORE_TRY)
+            long_answer(st, q, c + 1, &r);
         if (fn(arg, &r) != 0)
             break;
     }

@@ -208,7 +208,7 @@ static int store_begin(struct plan *p, struct err *e)
     p->running = p->known && runner_at_work(&p->q);
     if (scratch_make(p, e) < 0 || (p->known && copy_store(p, e) < 0) || stopped(e) < 0)
         return -1;
-    p->st = store_open(p->scratch, STORE_RUN, false, e);
+    p->st = store_open(p->scratch, STORE_TRY, false, e);
     return p->st ? 0 : -1;
 }
 

@@ -284,6 +284,11 @@ static void what_is_forgotten_gives_its_room_back(void **state)
     assert_answer(a, at[0], 'a', EACH);
     assert_answer(a, at[COUNT - 1], (char)('a' + (COUNT - 1) % 26), EACH);
 
+    /* Whoever had read the row before is told, not given zeros. */
+    struct err e = {0};
+    assert_null(answers_read(a, at[1], EACH, &e));
+    assert_non_null(strstr(e.text, "answers does not have it any more"));
+
     /* A list that failed forgot nothing. */
     begin(a);
     answers_forget(a, at[0], EACH);

@@ -500,7 +500,7 @@ static void a_connection_that_died_idle_is_heard_of_once(void **state)
 {
     (void)state;
     static const struct fake_reply fine = {.status = 200, .body = "fine"};
-    struct world w;
+    struct world w = {0};
     struct got g = {0};
     uv_timer_t timer;
     bool rung = false;
@@ -531,7 +531,7 @@ static void an_idle_connection_keeps_no_loop_alive(void **state)
 {
     (void)state;
     static const struct fake_reply fine = {.status = 200, .body = "fine"};
-    struct world w;
+    struct world w = {0};
     struct got g = {0};
     int waiting = 0;
     open_world(&w, &fine, 1);

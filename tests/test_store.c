@@ -1771,20 +1771,110 @@ static void long_answers_come_back_whole_beside_short_ones(void **state)
     world_close(&w);
 }
 
-static void a_long_answer_that_is_lost_is_told_not_made_up(void **state)
+static int on_lost(void *arg, const struct store_result *r)
+{
+    char *says = arg;
+    assert_true(r->lost == (r->message == NULL));
+    if (r->lost) {
+        assert_string_equal(r->job.type, "answer_lost");
+        assert_int_equal(r->message_len, 0);
+    }
+    snprintf(says + strlen(says), 400, "%s: %s\n", r->job.name,
+             r->lost ? r->job.says : "there");
+    return 0;
+}
+
+static void a_long_answer_that_is_lost_is_told_and_stops_nobody(void **state)
 {
     (void)state;
     struct world w;
-    struct long_answers got = {.count = 0};
-    struct err e = {0};
+    char says[1200] = "";
     world_open(&w);
-    take(&w, 1, "a.md", 1, "a", "body");
     run_begin(&w, 1, 1);
+    for (int i = 0; i < 3; i++) {
+        char name[] = {(char)('a' + i), '\0'};
+        take(&w, i + 1, name, 1, name, "body");
+        answered(&w, name, i + 1, (char)('A' + i), i == 2 ? 10 : 9000);
+    }
+    assert_int_equal(truncate(scratch_path(w.dir, "answers"), 17999), 0);
+    assert_int_equal(store_each_result(w.st, 0, 0, on_lost, says, NULL), 0);
+    assert_non_null(strstr(says, "a: there\nb: its answer was stored and is lost: "));
+    assert_non_null(
+        strstr(says, "answers is shorter than the store says; a change of"));
+    assert_non_null(strstr(says, "\nc: there\n"));
+    world_close(&w);
+}
+
+/* Copied without it, put back without it, cut by a disk that lied. */
+static void a_file_that_lost_its_end_gives_nobody_anothers_answer(void **state)
+{
+    (void)state;
+    static const off_t ends[] = {0, 1, 5000, 9000, 17999};
+    for (size_t k = 0; k < CASES(ends); k++) {
+        struct world w;
+        char says[2400] = "";
+        struct long_answers got = {.count = 0};
+        world_open(&w);
+        run_begin(&w, 1, 1);
+        for (int i = 0; i < 4; i++) {
+            char name[] = {(char)('a' + i), '\0'};
+            if (i == 2) {
+                assert_int_equal(truncate(scratch_path(w.dir, "answers"), ends[k]), 0);
+                world_reopen(&w);
+            }
+            take(&w, i + 1, name, 1, name, "body");
+            answered(&w, name, i + 1, (char)('A' + i), 9000);
+        }
+        world_reopen(&w);
+        assert_int_equal(store_each_result(w.st, 0, 0, on_lost, says, NULL), 0);
+        assert_true((strstr(says, "a: there") != NULL) == (ends[k] >= 9000));
+        assert_non_null(strstr(says, "b: its answer was stored and is lost"));
+        assert_non_null(strstr(says, "c: there\nd: there\n"));
+        assert_int_equal(store_each_result(w.st, 2, 0, on_long, &got, NULL), 0);
+        assert_int_equal(got.first[0], 'C');
+        assert_int_equal(got.first[1], 'D');
+        world_close(&w);
+    }
+}
+
+static void a_new_store_begins_with_no_answers(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w);
+    run_begin(&w, 1, 1);
+    take(&w, 1, "a", 1, "a", "body");
     answered(&w, "a", 1, 'A', 9000);
-    assert_int_equal(truncate(scratch_path(w.dir, "answers"), 8999), 0);
-    assert_int_equal(store_each_result(w.st, 0, 0, on_long, &got, &e), -1);
-    assert_non_null(strstr(e.text, "answers is shorter than the store says"));
-    assert_int_equal(got.count, 0);
+    store_close(w.st);
+    w.st = NULL;
+    unlink(scratch_path(w.dir, "queue.db"));
+    unlink(scratch_path(w.dir, "queue.db-wal"));
+    world_reopen(&w);
+    struct stat st;
+    assert_int_equal(stat(scratch_path(w.dir, "answers"), &st), 0);
+    assert_int_equal(st.st_size, 0);
+    world_close(&w);
+}
+
+static void a_copy_tells_results_without_long_answers(void **state)
+{
+    (void)state;
+    struct world w;
+    char to[SCRATCH_MAX];
+    struct long_answers got = {.count = 0};
+    world_open(&w);
+    scratch_make(to);
+    run_begin(&w, 1, 1);
+    take(&w, 1, "a", 1, "a", "body");
+    answered(&w, "a", 1, 'A', 9000);
+    assert_int_equal(store_copy(w.dir, to, NULL), 0);
+    struct store *copy = store_open(to, STORE_TRY, false, NULL);
+    assert_non_null(copy);
+    assert_int_equal(store_each_result(copy, 0, 0, on_long, &got, NULL), 0);
+    assert_int_equal(got.count, 1);
+    assert_int_equal(got.len[0], 0);
+    store_close(copy);
+    scratch_drop(to);
     world_close(&w);
 }
 
@@ -2051,7 +2141,10 @@ int main(void)
         cmocka_unit_test(a_run_is_told_apart_from_those_before_and_behind_it),
         cmocka_unit_test(others_see_a_list_whole_or_not_at_all),
         cmocka_unit_test(long_answers_come_back_whole_beside_short_ones),
-        cmocka_unit_test(a_long_answer_that_is_lost_is_told_not_made_up),
+        cmocka_unit_test(a_long_answer_that_is_lost_is_told_and_stops_nobody),
+        cmocka_unit_test(a_file_that_lost_its_end_gives_nobody_anothers_answer),
+        cmocka_unit_test(a_new_store_begins_with_no_answers),
+        cmocka_unit_test(a_copy_tells_results_without_long_answers),
         cmocka_unit_test(what_is_pruned_gives_its_room_back),
         cmocka_unit_test_teardown(a_full_disk_is_told_and_loses_nothing,
                                   back_to_a_large_disk),

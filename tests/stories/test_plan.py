@@ -301,6 +301,15 @@ class WasRun(Planned):
         self.assertEqual("accept-empty", p["consent"])
         self.assertEqual((0, 4), (p["jobs"]["to_send"], p["jobs"]["gone"]))
 
+    def test_long_answers_are_learned_from_without_being_copied(self):
+        self.s.set(output_median="3000", output_sigma="0.1")
+        self.q.write("b.jsonl", lines(20, max_tokens=8000))
+        self.q.run("--first", "10")
+        self.assertGreater(os.path.getsize(self.q.at(".nightmill", "answers")), 40000)
+        p = self.plan()
+        self.assertEqual((10, 10), (p["jobs"]["to_send"], p["total"]["answers"]))
+        self.assertEqual("", self.q.tell("plan").err)
+
     def test_failed_jobs_are_in_it_once_they_are_retried(self):
         self.s.fault("400", match="spoiled")
         self.q.write("a.json", body("spoiled"))
