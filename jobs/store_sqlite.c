@@ -107,8 +107,8 @@ static const char *const migrations[] = {
     " rpm INT NOT NULL, itpm INT NOT NULL, otpm INT NOT NULL, word TEXT NOT NULL,"
     " says TEXT NOT NULL, PRIMARY KEY (run, kind, lane, at)) WITHOUT ROWID;",
     /* A long answer lies in answers.h's file: its place, in place of the message. */
-    "ALTER TABLE ending ADD COLUMN answer_at INT;"
-    "ALTER TABLE ending ADD COLUMN answer_len INT;",
+    ("ALTER TABLE ending ADD COLUMN answer_at INT;"
+     "ALTER TABLE ending ADD COLUMN answer_len INT;"),
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 
