@@ -137,7 +137,8 @@ lint:
 tidy:
 	@$(call install_missing,clang clang-tidy)
 	@cmake --preset tidy >/dev/null
-	@cmake --build build/tidy -j $(JOBS) | grep -E 'warning|error' || echo "clang-tidy: quiet"
+	@cmake --build build/tidy --clean-first -j $(JOBS) --target nightmill nightmill-sim 2>&1 | \
+	  grep -E '(warning|error):' | sort -u | grep . && exit 1 || echo "clang-tidy: quiet"
 
 coverage: test-packages
 	@$(call install_missing,gcovr)

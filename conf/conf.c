@@ -5,6 +5,7 @@
 
 #include "runner/err.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
@@ -637,8 +638,9 @@ static const char *with_unit(int64_t n, const struct unit *units, size_t len, ch
 {
     const struct unit *best = &units[0];
     for (size_t i = 0; i < len; i++)
-        if (n != 0 && n % units[i].of == 0 && units[i].of > best->of)
+        if (n != 0 && units[i].of > best->of && n % units[i].of == 0)
             best = &units[i];
+    assert(best->of > 0);
     snprintf(buf, size, "%" PRId64 "%s", n / best->of, best->name);
     return buf;
 }

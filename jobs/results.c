@@ -623,7 +623,7 @@ static int on_line(void *arg, const struct store_result *x)
 static int rebuild_one(struct results *r, struct out *o, struct moves *m, struct err *e)
 {
     char full[PATH_MAX], tmp[PATH_MAX + 8];
-    struct stat st;
+    struct stat st = {0};
     full_path(r, o->path, full);
     snprintf(tmp, sizeof tmp, "%s.tmp", full);
     if (files_make_parents(r->dir, full, e) < 0)

@@ -5,6 +5,7 @@
 #include "runner/err.h"
 #include "runner/schema.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -80,6 +81,7 @@ static int make_regex(struct part *p, struct err *e)
     int code;
     PCRE2_SIZE at;
     PCRE2_UCHAR says[120];
+    assert(p->words);
     if (*p->words == '\0')
         return err_set(e, ERR_INPUT, "regex: want a pattern behind the colon");
     p->code = pcre2_compile((PCRE2_SPTR)p->words, PCRE2_ZERO_TERMINATED,

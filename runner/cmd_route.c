@@ -146,7 +146,7 @@ static int table_read(struct table *t, const char *path, struct err *e)
 {
     struct csv c;
     size_t len = 0;
-    int at[COLUMNS], rc;
+    int at[COLUMNS] = {0}, rc;
     if (read_file(path, &t->bytes, &len, e) < 0)
         return -1;
     csv_init(&c, path, t->bytes, len);
@@ -333,11 +333,11 @@ static int prepare(struct trial *t, struct err *e)
         return err_set(e, ERR_USAGE, "%s has %zu rows: too few for that split", a->eval,
                        n);
 
-    t->rows = calloc(rows, sizeof *t->rows);
-    t->order = calloc(n, sizeof *t->order);
-    t->by[0] = calloc(n, sizeof *t->by[0]);
-    t->by[1] = calloc(n, sizeof *t->by[1]);
-    t->length = calloc(n, sizeof *t->length);
+    t->rows = calloc(rows + 1, sizeof *t->rows);
+    t->order = calloc(n + 1, sizeof *t->order);
+    t->by[0] = calloc(n + 1, sizeof *t->by[0]);
+    t->by[1] = calloc(n + 1, sizeof *t->by[1]);
+    t->length = calloc(n + 1, sizeof *t->length);
     if (!t->rows || !t->order || !t->by[0] || !t->by[1] || !t->length)
         return err_set(e, ERR_NOMEM, "no memory for %zu rows", n);
     for (size_t i = 0; i < n; i++)

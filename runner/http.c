@@ -253,7 +253,7 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
     c->last_at = (int64_t)uv_now(c->http->loop);
     if (c->len == 0 && c->post.on_bytes && !c->streaming)
         c->streaming = is_stream(c);
-    if (c->streaming) {
+    if (c->streaming && c->post.on_bytes) {
         if (c->post.on_bytes(c->post.arg, bytes, len) == 0)
             return len;
         c->broke = BREAK_GARBLED;
@@ -504,7 +504,7 @@ static void on_dog(uv_timer_t *timer)
 {
     struct http *h = timer->data;
     for (struct http_call *c = h->calls, *next; c; c = next) {
-        next = c->next;
+        next = c->next; /* NOLINT(clang-analyzer-unix.Malloc): see the loop's end */
         note_upload(c);
         int64_t limit = c->began ? h->idle_ms : h->first_byte_ms;
         if ((int64_t)uv_now(h->loop) - c->last_at < limit || look_once_more(c))
@@ -735,11 +735,11 @@ struct http *http_new(uv_loop_t *loop, const struct http_opts *o, struct err *e)
 
 static void free_kept(struct http *h)
 {
-    while (h->kept) {
-        struct http_call *c = h->kept;
-        unlink_call(&h->kept, c);
+    for (struct http_call *c = h->kept, *next; c; c = next) {
+        next = c->next;
         call_free(c);
     }
+    h->kept = NULL;
     h->kept_len = 0;
 }
 
@@ -769,7 +769,7 @@ void http_free(struct http *h)
     if (h == NULL)
         return;
     while (h->calls)
-        call_over(h->calls);
+        call_over(h->calls); /* NOLINT(clang-analyzer-unix.Malloc) */
     free_kept(h);
     let_go(h);
     uv_close((uv_handle_t *)&h->timer, on_closed);

@@ -557,8 +557,10 @@ static int on_failed(void *arg, const struct store_job *j)
     struct report *r = arg;
     struct report_why *w = why_of(r, j);
     w->jobs++;
-    if (w->examples < REPORT_EXAMPLES)
-        COPY(w->example[w->examples++], j->name);
+    if (w->examples < REPORT_EXAMPLES) {
+        COPY(w->example[w->examples], j->name);
+        w->examples++;
+    }
     return 0;
 }
 

@@ -7,6 +7,7 @@
 
 #include "runner/log.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -94,6 +95,7 @@ static void lane_leave(struct runner *r, struct lane *l)
 
 struct buckets *shared_buckets(struct runner *r, struct lane *l)
 {
+    assert(l);
     if (r->locked != l) {
         shared_done(r);
         if (l->share == NULL)

