@@ -146,34 +146,31 @@ static void put_members(struct textbuf *b, const struct store_result *x)
 }
 
 /* A message may be spread over lines; a line of JSON may not. Outside of strings a
- * newline is mere white space. Tells the next piece, and moves on. */
-static size_t message_piece(const char *message, size_t len, bool *newline)
-{
-    const char *nl = memchr(message, '\n', len);
-    *newline = nl != NULL;
-    return nl ? (size_t)(nl - message) : len;
-}
-
+ * newline is mere white space. */
 static void put_message(struct textbuf *b, const char *message, size_t len)
 {
-    bool newline;
-    for (size_t n; len > 0; message += n, len -= n) {
-        n = message_piece(message, len, &newline);
+    while (len > 0) {
+        const char *nl = memchr(message, '\n', len);
+        size_t n = nl ? (size_t)(nl - message) : len;
         textbuf_put(b, message, n);
-        if (newline)
+        if (nl)
             textbuf_put(b, " ", 1);
-        n += newline;
+        n += nl != NULL;
+        message += n;
+        len -= n;
     }
 }
 
-/* False: no memory for it; then it is put as text. */
+/* A long message of one line is only referred to. False: it is put as text. */
 static bool inset(struct out *o, const char *message, size_t len)
 {
+    if (len < INSET_MIN || memchr(message, '\n', len))
+        return false;
     if (o->insets_len == o->insets_size) {
         size_t size = o->insets_size ? o->insets_size * 2 : 64;
         struct inset *grown = realloc(o->insets, size * sizeof *grown);
         if (grown == NULL)
-            return false;
+            return false; /* no memory for it */
         o->insets = grown;
         o->insets_size = size;
     }
@@ -181,7 +178,7 @@ static bool inset(struct out *o, const char *message, size_t len)
     return true;
 }
 
-/* With `o`, whose lines `b` is, a long message is only referred to. */
+/* `o`: whose lines `b` is, or NULL. */
 static void put_line(struct textbuf *b, const struct store_result *x, bool bulk_line,
                      struct out *o)
 {
@@ -191,8 +188,7 @@ static void put_line(struct textbuf *b, const struct store_result *x, bool bulk_
         textbuf_puts(b, ",\"result\":");
         if (x->message) {
             textbuf_puts(b, "{\"type\":\"succeeded\",\"message\":");
-            if (o == NULL || x->message_len < INSET_MIN ||
-                !inset(o, x->message, x->message_len))
+            if (o == NULL || !inset(o, x->message, x->message_len))
                 put_message(b, x->message, x->message_len);
             textbuf_puts(b, "}");
         } else if (x->job.outcome == OUTCOME_CANCELED) {
@@ -473,25 +469,13 @@ static void drop_lines(struct out *o)
     o->insets_len = 0;
 }
 
-static void append_message(struct appender *a, const char *message, size_t len)
-{
-    bool newline;
-    for (size_t n; len > 0; message += n, len -= n) {
-        n = message_piece(message, len, &newline);
-        appender_put(a, message, n);
-        if (newline)
-            appender_put(a, " ", 1);
-        n += newline;
-    }
-}
-
 static void append_lines(struct appender *a, const struct out *o)
 {
     size_t from = 0;
     for (size_t i = 0; i < o->insets_len; i++) {
         const struct inset *x = &o->insets[i];
         appender_put(a, o->lines.at + from, x->at - from);
-        append_message(a, x->message, x->len);
+        appender_put(a, x->message, x->len);
         from = x->at;
     }
     appender_put(a, o->lines.at + from, o->lines.len - from);

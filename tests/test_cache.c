@@ -236,6 +236,16 @@ static void a_group_lapses_when_its_last_use_is_too_long_ago(void **state)
     few_end(&f);
 }
 
+static void where_none_shares_a_prefix_no_search_is_worth_it(void **state)
+{
+    (void)state;
+    struct cache c;
+    cache_init(&c, 1);
+    cache_refresh(&c, 0, 256, 0); /* room for many, and no group to fill it with */
+    assert_int_equal(cache_best(&c), CACHE_RANK_GO);
+    cache_clear(&c);
+}
+
 static void a_group_that_is_about_to_lapse_goes_before_all_others(void **state)
 {
     (void)state;
@@ -1304,6 +1314,7 @@ int main(void)
         cmocka_unit_test(a_leader_that_ends_without_a_first_byte_gives_way),
         cmocka_unit_test(a_silent_leader_gets_company),
         cmocka_unit_test(a_group_lapses_when_its_last_use_is_too_long_ago),
+        cmocka_unit_test(where_none_shares_a_prefix_no_search_is_worth_it),
         cmocka_unit_test(a_group_that_is_about_to_lapse_goes_before_all_others),
         cmocka_unit_test(what_is_too_small_is_left_alone),
         cmocka_unit_test(one_rung_does_not_read_what_another_wrote),

@@ -471,6 +471,48 @@ static void bulk_lines_gather_and_are_known_once_they_are_synced(void **state)
     world_close(&w);
 }
 
+/* Long ones are only referred to until the flush; the file is the same. */
+static void messages_of_any_length_stand_in_their_lines(void **state)
+{
+    (void)state;
+    static const size_t lens[] = {30, 2047, 2048, 100000, 5000, 2500000, 3, 40000};
+    enum { LENS = CASES(lens) };
+    struct world w;
+    struct textbuf want = {0};
+    char *message[LENS];
+    world_open(&w);
+    for (size_t i = 0; i < LENS; i++) {
+        message[i] = malloc(lens[i] + 1);
+        memset(message[i], (char)('a' + i), lens[i]);
+        if (i % 3 == 1)
+            message[i][lens[i] / 2] = '\n'; /* there it must not stay */
+        struct store_result x = accepted();
+        x.job.bulk = true;
+        x.job.source = 1;
+        x.job.path = "b.jsonl";
+        x.job.rests = 1;
+        x.message = message[i];
+        x.message_len = lens[i];
+        assert_int_equal(results_write(w.r, &x, NULL), 0);
+        results_json(&want, &x, true);
+        textbuf_puts(&want, "\n");
+        if (i == 3)
+            flush(&w);
+    }
+    flush(&w);
+    for (size_t i = 0; i < LENS; i++)
+        free(message[i]);
+    FILE *f = fopen(scratch_path(w.out, "b.jsonl"), "rb");
+    assert_non_null(f);
+    char *got = malloc(want.len + 1);
+    assert_int_equal(fread(got, 1, want.len + 1, f), want.len);
+    assert_memory_equal(got, want.at, want.len);
+    fclose(f);
+    free(got);
+    textbuf_free(&want);
+    world_close(&w);
+}
+
 static void bulk_files_are_told_apart(void **state)
 {
     (void)state;
@@ -739,6 +781,7 @@ int main(void)
         cmocka_unit_test(a_single_result_is_a_text_and_all_of_it),
         cmocka_unit_test(a_result_without_text_has_no_text_file),
         cmocka_unit_test(bulk_lines_gather_and_are_known_once_they_are_synced),
+        cmocka_unit_test(messages_of_any_length_stand_in_their_lines),
         cmocka_unit_test(bulk_files_are_told_apart),
         cmocka_unit_test(a_start_adds_what_is_missing),
         cmocka_unit_test(a_start_cuts_what_a_crash_left),

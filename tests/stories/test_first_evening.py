@@ -229,13 +229,17 @@ class FirstErrors(Evening):
         go.set()
         self.assert_exit(DONE, r.wait())
 
-    def test_a_full_disk_is_found_before_and_during(self):
+    def small_disk(self, size):
         where = tempfile.mkdtemp(prefix="nightmill-story-disk-")
         self.addCleanup(shutil.rmtree, where, True)
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "story", where],
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "story", where],
                           capture_output=True, check=False).returncode != 0:
             self.skipTest("no right to mount")
         self.addCleanup(subprocess.run, ["umount", where], check=True)
+        return where
+
+    def test_a_full_disk_is_found_before_and_during(self):
+        where = self.small_disk("3m")
         sets = [f"store.dir={where}/state"]
         self.last(self.q.run(sets=sets + ["store.patience=1s"]), STORE,
                   r"Nothing is lost; make room, then run the same command")
@@ -243,12 +247,7 @@ class FirstErrors(Evening):
                           "make room")
 
     def test_a_disk_that_is_full_to_the_brim_is_named_as_the_cause(self):
-        where = tempfile.mkdtemp(prefix="nightmill-story-disk-")
-        self.addCleanup(shutil.rmtree, where, True)
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "story", where],
-                          capture_output=True, check=False).returncode != 0:
-            self.skipTest("no right to mount")
-        self.addCleanup(subprocess.run, ["umount", where], check=True)
+        where = self.small_disk("2m")
         with open(where + "/else", "wb") as f, contextlib.suppress(OSError):
             f.write(bytes(2 << 20))
         for args in ({"sets": [f"store.dir={where}/state"]},
