@@ -2,7 +2,7 @@
 """Kills `nightmill run` with SIGKILL at random moments, again and again, and starts it
 again each time; then asks the simulator whether anything was lost or paid twice.
 
-    kill_campaign.py [--kills 50] [--jobs 1319] [--seed N] [BULK.jsonl]
+    kill_campaign.py [--kills 50] [--jobs 2000] [--seed N] [BULK.jsonl]
 
 The queue is the bulk file and a copy of examples/; without one, lines made up here.
 """
@@ -66,7 +66,7 @@ def kill_once(p, rng, late):
     return there, p.out_at_stop()
 
 
-def campaign(bulk=None, jobs=1319, kills=50, seed=crash.SEED, tell=print):
+def campaign(bulk=None, jobs=2000, kills=50, seed=crash.SEED, tell=print):
     rng = random.Random(seed)
     tell(f"seed={seed}")
     with place(bulk, jobs) as p:
@@ -119,7 +119,7 @@ def main():
     a = argparse.ArgumentParser()
     a.add_argument("bulk", nargs="?", default=os.environ.get("BULK"))
     a.add_argument("--kills", type=int, default=50)
-    a.add_argument("--jobs", type=int, default=1319)
+    a.add_argument("--jobs", type=int, default=2000)
     a.add_argument("--seed", type=int, default=crash.SEED)
     o = a.parse_args()
     try:
