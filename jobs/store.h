@@ -156,7 +156,7 @@ struct moves {
     size_t spare_count;
 };
 
-enum { MOVES_SPARE_MAX = 4096 };
+enum { MOVES_SPARE_MAX = 1024 }; /* half a MiB; a list has some hundreds */
 
 void moves_init(struct moves *m);
 struct move *moves_add(struct moves *m, enum move_kind kind); /* NULL: no memory */
